@@ -1,0 +1,478 @@
+"""The site file: `site.toml` as data, or a list of problems that name file, line, key and remedy.
+
+Knows the shape of the file and what must hold between its parts. Does not care what the parts are used for.
+"""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from controller.core.model import Trust
+
+Location = tuple[str | int, ...]
+PhaseName = Literal["L1", "L2", "L3"]
+PHASE_INDEX: Mapping[str, int] = {"L1": 0, "L2": 1, "L3": 2}
+
+MINIMUM_AC_A = 6.0  # IEC 61851-1: a control pilot offers 0 or at least 6 A
+_UNITS = ("_a", "_w", "_kw", "_v", "_s", "_mb", "_ratio")
+
+
+class Section(BaseModel):
+    """A table of the site file: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _known_timezone(name: str) -> str:
+    if name not in available_timezones():
+        raise ValueError(f"{name!r} is not a time zone; use an IANA name such as 'Europe/Amsterdam'")
+    return name
+
+
+Identifier = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,47}$", description="letters, digits, '.', '_' or '-', at most 48")
+]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Amperes = Annotated[float, Field(ge=0, le=10_000)]
+PerPhase = Annotated[tuple[Amperes, Amperes, Amperes], Field(description="[L1, L2, L3]")]
+
+
+class SiteSection(Section):
+    """`[site]`."""
+
+    name: str
+    timezone: Annotated[str, AfterValidator(_known_timezone)] = "Europe/Amsterdam"
+    clock: Literal["kernel", "assumed"] = "kernel"
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The site's time zone."""
+        return ZoneInfo(self.timezone)
+
+
+class AcceptUnknown(Section):
+    """`[ocpp.accept_unknown]`: how many stations outside the file may connect, and what they may draw at most."""
+
+    circuit: Identifier
+    max_stations: Annotated[int, Field(ge=1, le=64)]
+    installer_max_a: Amperes = 32.0
+
+
+class OcppSection(Section):
+    """`[ocpp]`: the port that stations connect to."""
+
+    host: str = "127.0.0.1"
+    port: Port = 9000
+    heartbeat_interval_s: Annotated[int, Field(ge=10, le=86_400)] = 60
+    sample_interval_s: Annotated[int, Field(ge=1, le=900)] = 10
+    max_connections: Annotated[int, Field(ge=1, le=10_000)] = 512
+    accept_unknown: AcceptUnknown | None = None
+
+
+class HttpSection(Section):
+    """`[http]`: read-only state, health and metrics; loopback unless told otherwise."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+
+
+class MqttSection(Section):
+    """`[mqtt]`: publish the state to a broker."""
+
+    host: str
+    port: Port = 1883
+    topic: Annotated[str, Field(pattern=r"^[^#+$\s][^#+\s]{0,99}$")] = "laadplein"
+    username: str | None = None
+    password_file: Path | None = None
+
+
+class StateSection(Section):
+    """`[state]`: where memory, journal and transactions are kept. Without a directory nothing survives a restart."""
+
+    directory: Path | None = None
+    journal_mb: Annotated[float, Field(ge=1, le=100_000)] = 64.0
+
+
+class PolicySection(Section):
+    """`[policy]`: the control rules' numbers (docs/control.md)."""
+
+    lease_s: Annotated[float, Field(ge=10, le=900)] = 600.0
+    raise_interval_s: Annotated[float, Field(ge=0, le=600)] = 10.0
+    dead_band_a: Annotated[float, Field(ge=0, le=6)] = 0.5
+    hysteresis_ratio: Annotated[float, Field(ge=0, le=0.2)] = 0.01
+    min_on_s: Annotated[float, Field(ge=0, le=86_400)] = 1800.0
+    min_off_s: Annotated[float, Field(ge=0, le=86_400)] = 600.0
+    rotation_s: Annotated[float, Field(ge=10, le=86_400)] = 900.0
+
+
+class CircuitSection(Section):
+    """`[[circuit]]`: a grid connection (no parent), feeder or group."""
+
+    id: Identifier
+    parent: Identifier | None = None
+    limit_a: Amperes | PerPhase | None = None
+    limit_kw: Annotated[float, Field(gt=0, le=100_000)] | None = None
+    continuous_factor: Annotated[float, Field(gt=0, le=1)] = 1.0
+    nominal_v: Annotated[float, Field(ge=100, le=480)] = 230.0
+    base_worst_a: Amperes | PerPhase | None = None
+
+
+class ModbusTcpMeter(Section):
+    """`[[meter]]` with `kind = "modbus_tcp"`."""
+
+    kind: Literal["modbus_tcp"]
+    id: Identifier
+    circuit: Identifier
+    map: str
+    host: str
+    port: Port = 502
+    unit_id: Annotated[int, Field(ge=0, le=255)] = 1
+    period_s: Annotated[float, Field(ge=0.2, le=60)] = 1.0
+    timeout_s: Annotated[float, Field(ge=0.1, le=10)] = 1.0
+
+
+class GtvContract(Section):
+    """`[[contract]]` with `kind = "gtv"`: a contracted mean import power (gecontracteerd transportvermogen)."""
+
+    kind: Literal["gtv"]
+    id: Identifier
+    circuit: Identifier
+    import_kw: Annotated[float, Field(gt=0, le=1_000_000)]
+    settlement_interval_s: Literal[60, 900, 1800, 3600] = 900
+    margin_ratio: Annotated[float, Field(ge=0, le=0.5)] = 0.02
+
+
+class EvseSection(Section):
+    """`[[station.evse]]`: one EVSE of a station, numbered as OCPP does, from 1."""
+
+    number: Annotated[int, Field(ge=1, le=64)] = 1
+    id: Identifier | None = None
+    circuit: Identifier
+    phases: Annotated[tuple[PhaseName, ...], Field(min_length=1, max_length=3)] = ("L1", "L2", "L3")
+    min_a: Annotated[float, Field(ge=MINIMUM_AC_A, le=1000)] = MINIMUM_AC_A
+    max_a: Annotated[float, Field(ge=MINIMUM_AC_A, le=1000)]
+    installer_max_a: Annotated[float, Field(ge=MINIMUM_AC_A, le=1000)] | None = None
+    weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    priority: Annotated[int, Field(ge=-9, le=9)] = 0
+    never_zero: bool = False
+
+
+class StationSection(Section):
+    """`[[station]]`: a charging station that may connect under this identity."""
+
+    id: Identifier
+    trust: Trust = Trust.NONE
+    evse: Annotated[tuple[EvseSection, ...], Field(min_length=1)]
+
+
+class ExceptionSection(Section):
+    """`[exception]`: somebody's signature under a worst case that does not fit."""
+
+    signed_by: Annotated[str, Field(min_length=2)]
+    reason: Annotated[str, Field(min_length=10)]
+
+
+class SiteFile(Section):
+    """The whole site file."""
+
+    site: SiteSection
+    ocpp: OcppSection = OcppSection()
+    http: HttpSection | None = HttpSection()
+    mqtt: MqttSection | None = None
+    state: StateSection = StateSection()
+    policy: PolicySection = PolicySection()
+    exception: ExceptionSection | None = None
+    circuit: Annotated[tuple[CircuitSection, ...], Field(min_length=1)]
+    meter: tuple[Annotated[ModbusTcpMeter, Field()], ...] = ()
+    contract: tuple[Annotated[GtvContract, Field()], ...] = ()
+    station: tuple[StationSection, ...] = ()
+
+
+class Problem(BaseModel):
+    """One thing wrong with a site file."""
+
+    model_config = ConfigDict(frozen=True)
+
+    location: Location
+    text: str
+    remedy: str
+
+    def describe(self, path: Path, source: str) -> str:
+        """Return one line: file, line, key, what is wrong, what to do."""
+        line = line_of(source, self.location)
+        place = f"{path}:{line}" if line else str(path)
+        return f"{place}: {key_of(self.location)}: {self.text}; {self.remedy}"
+
+
+class SiteFileError(Exception):
+    """A site file cannot be used. `problems` says why, a line each; nothing was changed."""
+
+    def __init__(self, path: Path, source: str, problems: Iterable[Problem]) -> None:
+        self.path = path
+        self.problems = tuple(problems)
+        super().__init__("\n".join(problem.describe(path, source) for problem in self.problems))
+
+
+def load(path: Path) -> SiteFile:
+    """Read and validate a site file. Raises SiteFileError with every problem found."""
+    try:
+        source = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        remedy = "give the path of a readable UTF-8 file"
+        raise SiteFileError(path, "", [Problem(location=(), text=str(error), remedy=remedy)]) from error
+    return parse(path, source)
+
+
+def parse(path: Path, source: str) -> SiteFile:
+    """Validate the text of a site file; `path` is only named in errors. Raises SiteFileError."""
+    try:
+        table = tomllib.loads(source)
+    except tomllib.TOMLDecodeError as error:
+        problem = Problem(location=(), text=f"not valid TOML: {error}", remedy="mend the syntax there")
+        raise SiteFileError(path, source, [problem]) from error
+    try:
+        file = SiteFile.model_validate(table)
+    except ValidationError as error:
+        raise SiteFileError(path, source, [_problem(detail) for detail in error.errors()]) from error
+    problems = list(_cross_checks(file))
+    if problems:
+        raise SiteFileError(path, source, problems)
+    return file
+
+
+# ------------------------------------------------------------------------------------------- what pydantic has to say
+
+
+def _problem(detail: Any) -> Problem:  # noqa: ANN401 - pydantic's ErrorDetails, a TypedDict of a private module
+    location = _table_path(detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        return Problem(location=location, text="unknown key", remedy=_remedy_for_unknown(location))
+    if detail["type"] == "missing":
+        return Problem(
+            location=location, text="missing", remedy=f"add it ({_hint(location) or 'see docs/configuration.md'})"
+        )
+    given = "" if isinstance(detail["input"], dict) else f" (got {detail['input']!r})"
+    return Problem(
+        location=location, text=f"{detail['msg']}{given}", remedy=_hint(location) or "see docs/configuration.md"
+    )
+
+
+def _table_path(location: Location) -> Location:
+    """Drop what pydantic adds for the members of a union (`float`, `tuple[...]`): keys and indices only."""
+    return tuple(
+        part for part in location if isinstance(part, int) or (re.fullmatch(r"[a-z_]+", part) and part not in _PY)
+    )
+
+
+_PY = frozenset({"float", "int", "str", "constrained-float", "tuple"})
+
+
+def _section_for(location: Location) -> type[BaseModel] | None:
+    """Return the model of the table that holds the key at `location`."""
+    section: type[BaseModel] = SiteFile
+    for part in location[:-1]:
+        if isinstance(part, int):
+            continue
+        field = section.model_fields.get(part)
+        inner = next(iter(_models_in(field.annotation)), None) if field else None
+        if inner is None:
+            return None
+        section = inner
+    return section
+
+
+def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+        return
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
+
+
+def _remedy_for_unknown(location: Location) -> str:
+    section, key = _section_for(location), str(location[-1])
+    known = list(section.model_fields) if section else []
+    with_unit = [name for name in known if any(name == key + unit for unit in _UNITS)]
+    if with_unit:
+        return f"write it with its unit: {' or '.join(with_unit)}"
+    close = difflib.get_close_matches(key, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"remove it, or use one of: {', '.join(known)}"
+
+
+def _hint(location: Location) -> str:
+    section = _section_for(location)
+    field = section.model_fields.get(str(location[-1])) if section and location else None
+    return field.description or "" if field else ""
+
+
+# -------------------------------------------------------------------------------------------------- between the parts
+
+
+def _cross_checks(file: SiteFile) -> Iterator[Problem]:
+    yield from _duplicates(file)
+    yield from _circuit_problems(file)
+    yield from _reference_problems(file)
+    yield from _evse_problems(file)
+
+
+def evse_id(station: StationSection, evse: EvseSection) -> str:
+    """Return the id of an EVSE: its own, or the station's (with the number when there are several)."""
+    if evse.id is not None:
+        return evse.id
+    return station.id if len(station.evse) == 1 else f"{station.id}-{evse.number}"
+
+
+def _duplicates(file: SiteFile) -> Iterator[Problem]:
+    evses: list[tuple[Location, str]] = [
+        (("station", i, "evse", j, "id"), evse_id(s, e))
+        for i, s in enumerate(file.station)
+        for j, e in enumerate(s.evse)
+    ]
+    numbers: list[tuple[Location, str]] = [
+        (("station", i, "evse", j, "number"), f"{s.id}/{e.number}")
+        for i, s in enumerate(file.station)
+        for j, e in enumerate(s.evse)
+    ]
+    groups: list[list[tuple[Location, str]]] = [
+        [(("circuit", i, "id"), circuit.id) for i, circuit in enumerate(file.circuit)],
+        [(("meter", i, "id"), meter.id) for i, meter in enumerate(file.meter)],
+        [(("meter", i, "circuit"), meter.circuit) for i, meter in enumerate(file.meter)],
+        [(("contract", i, "id"), contract.id) for i, contract in enumerate(file.contract)],
+        [(("station", i, "id"), station.id) for i, station in enumerate(file.station)],
+        evses,
+        numbers,
+    ]
+    for group in groups:
+        seen: set[str] = set()
+        for location, name in group:
+            if name in seen:
+                yield Problem(location=location, text=f"{name!r} is there twice", remedy="give each its own")
+            seen.add(name)
+
+
+def _circuit_problems(file: SiteFile) -> Iterator[Problem]:
+    parents = {circuit.id: circuit.parent for circuit in file.circuit}
+    metered = {meter.circuit for meter in file.meter}
+    for index, circuit in enumerate(file.circuit):
+        here: Location = ("circuit", index)
+        if circuit.parent is not None and circuit.parent not in parents:
+            text = f"circuit {circuit.id!r}: parent {circuit.parent!r} does not exist"
+            yield Problem(location=(*here, "parent"), text=text, remedy=_did_you_mean(circuit.parent, parents))
+        elif _in_cycle(circuit.id, parents):
+            text = f"circuit {circuit.id!r} is its own ancestor"
+            yield Problem(location=(*here, "parent"), text=text, remedy="one circuit of the ring must lose its parent")
+        if circuit.limit_a is None:
+            yield Problem(
+                location=(*here, "limit_a"),
+                text=f"circuit {circuit.id!r} has no limit in amperes",
+                remedy="add limit_a: the fuse or cable rating per phase",
+            )
+        if circuit.parent is None and circuit.base_worst_a is None:
+            hint = "the highest credible building load per phase; it holds when the meter is lost"
+            if circuit.id not in metered:
+                hint += ", and always while the circuit has no meter"
+            yield Problem(
+                location=(*here, "base_worst_a"),
+                text=f"grid connection {circuit.id!r} has no worst-case base load",
+                remedy=f"add base_worst_a: {hint}",
+            )
+
+
+def _in_cycle(start: str, parents: Mapping[str, str | None]) -> bool:
+    here = parents.get(start)
+    for _ in parents:
+        if here is None or here == start:
+            break
+        here = parents.get(here)
+    return here == start
+
+
+def _reference_problems(file: SiteFile) -> Iterator[Problem]:
+    circuits = {circuit.id: circuit for circuit in file.circuit}
+    metered = {meter.circuit for meter in file.meter}
+    references: list[tuple[Location, str]] = [
+        (("meter", i, "circuit"), meter.circuit) for i, meter in enumerate(file.meter)
+    ]
+    references += [(("contract", i, "circuit"), contract.circuit) for i, contract in enumerate(file.contract)]
+    for i, station in enumerate(file.station):
+        references += [(("station", i, "evse", j, "circuit"), evse.circuit) for j, evse in enumerate(station.evse)]
+    if file.ocpp.accept_unknown:
+        references.append((("ocpp", "accept_unknown", "circuit"), file.ocpp.accept_unknown.circuit))
+    for location, name in references:
+        if name not in circuits:
+            yield Problem(
+                location=location, text=f"circuit {name!r} does not exist", remedy=_did_you_mean(name, circuits)
+            )
+    for i, contract in enumerate(file.contract):
+        if contract.circuit in circuits and contract.circuit not in metered:
+            text = f"contract {contract.id!r} cannot be kept: circuit {contract.circuit!r} has no meter"
+            remedy = f'add a [[meter]] with circuit = "{contract.circuit}"'
+            yield Problem(location=("contract", i, "circuit"), text=text, remedy=remedy)
+
+
+def _evse_problems(file: SiteFile) -> Iterator[Problem]:
+    for i, station in enumerate(file.station):
+        for j, evse in enumerate(station.evse):
+            here: Location = ("station", i, "evse", j)
+            if len(set(evse.phases)) != len(evse.phases):
+                yield Problem(location=(*here, "phases"), text="a phase is named twice", remedy="name each phase once")
+            if evse.max_a < evse.min_a:
+                text = f"max_a {evse.max_a:g} is below min_a {evse.min_a:g}"
+                yield Problem(location=(*here, "max_a"), text=text, remedy="raise max_a, or lower min_a")
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"use one of: {', '.join(names)}"
+
+
+# ------------------------------------------------------------------------------------------------- finding the place
+
+
+def key_of(location: Location) -> str:
+    """Return a location as people write it: `circuit[1].limit_a`."""
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text or "file"
+
+
+def line_of(source: str, location: Location) -> int | None:
+    """Return the line (from 1) of a key, or of the table that should hold it; None when it cannot be told."""
+    lines = source.splitlines()
+    start, found = 0, None
+    path: list[str] = []
+    for position, part in enumerate(location):
+        if isinstance(part, int):
+            continue
+        path.append(part)
+        index = location[position + 1] if position + 1 < len(location) else None
+        hit = _table_line(lines, start, ".".join(path), index if isinstance(index, int) else 0)
+        if hit is None:
+            hit = _key_line(lines, start, part)
+            return hit + 1 if hit is not None else found
+        start, found = hit + 1, hit + 1
+    return found
+
+
+def _table_line(lines: list[str], start: int, name: str, index: int) -> int | None:
+    pattern = re.compile(rf"\s*\[\[?\s*{re.escape(name)}\s*\]")
+    hits = [number for number in range(start, len(lines)) if pattern.match(lines[number])]
+    return hits[index] if index < len(hits) else None
+
+
+def _key_line(lines: list[str], start: int, key: str) -> int | None:
+    pattern = re.compile(rf'\s*"?{re.escape(key)}"?\s*[=.]')
+    for number in range(start, len(lines)):
+        if re.match(r"\s*\[", lines[number]):
+            return None
+        if pattern.match(lines[number]):
+            return number
+    return None

@@ -1,0 +1,1 @@
+"""The pure core: the decision is a function of data. No I/O, clock, randomness or logging."""

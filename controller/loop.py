@@ -1,0 +1,105 @@
+"""The control loop: tick or kick, snapshot, decide, journal, reconcile, publish. Once a second, sooner if asked."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from controller.board import Board
+from controller.core.decide import decide
+from controller.core.failsafe import failsafe
+from controller.core.model import Decision, Memory, Snapshot
+from controller.ports import Clock, CycleReport, Publisher
+from controller.reconcile import Reconciler
+
+PERIOD_S: Final = 1.0
+SHORTEST_GAP_S: Final = 0.2  # between two cycles, however often the loop is kicked
+KEPT_DURATIONS: Final = 3600
+
+_log = logging.getLogger("laadplein.loop")
+
+Recorder = Callable[[Snapshot, Memory, Decision], None]
+
+
+class ControlLoop:
+    """Runs the cycles and hands each one's report to the publishers."""
+
+    def __init__(
+        self,
+        board: Board,
+        clock: Clock,
+        reconciler: Reconciler,
+        *,
+        memory: Memory | None = None,
+        recorder: Recorder | None = None,
+        publishers: Sequence[Publisher] = (),
+    ) -> None:
+        self.memory = memory or Memory()
+        self.publishers = list(publishers)
+        self.durations_s: deque[float] = deque(maxlen=KEPT_DURATIONS)
+        self.report: CycleReport | None = None
+        self._board, self._clock, self._reconciler, self._recorder = board, clock, reconciler, recorder
+        self._number = self._overruns = 0
+        self._excursion_s = {circuit.id: 0.0 for circuit in board.site.circuits}
+
+    async def run(self) -> None:
+        """Run cycles for ever, on a steady grid; a late cycle is counted and not made up for."""
+        due_s = self._clock.now_s()
+        while True:
+            self.cycle()
+            now_s = self._clock.now_s()
+            due_s += PERIOD_S
+            if now_s > due_s:
+                self._overruns += 1
+                due_s = now_s
+            await asyncio.sleep(SHORTEST_GAP_S)
+            try:
+                async with asyncio.timeout(max(0.0, due_s - self._clock.now_s())):
+                    await self._board.kick.wait()
+            except TimeoutError:
+                continue
+            due_s = self._clock.now_s()
+
+    def cycle(self) -> CycleReport:
+        """Decide once and carry it out."""
+        self._board.kick.clear()
+        started_s = self._clock.now_s()
+        snapshot, before = self._board.take(), self.memory
+        decision, self.memory = self._decide(snapshot, before)
+        self._reconciler.apply(decision)
+        if self._recorder is not None:
+            self._recorder(snapshot, before, decision)
+        duration_s = self._clock.now_s() - started_s
+        self.durations_s.append(duration_s)
+        self._number += 1
+        self._count_excursions(decision, before)
+        self.report = CycleReport(
+            number=self._number,
+            snapshot=snapshot,
+            decision=decision,
+            duration_s=duration_s,
+            overruns=self._overruns,
+            excursion_s=dict(self._excursion_s),
+            setpoints_sent=self._reconciler.sent,
+            setpoints_confirmed=self._reconciler.confirmed,
+            setpoints_failed=self._reconciler.failed,
+            readings_rejected=dict(self._board.rejected),
+        )
+        for publisher in self.publishers:
+            publisher.publish(self.report)
+        return self.report
+
+    def _decide(self, snapshot: Snapshot, memory: Memory) -> tuple[Decision, Memory]:
+        try:
+            return decide(snapshot, memory)
+        except Exception as error:  # noqa: BLE001 - the one guard around `decide`: fallback currents, an alarm, and on
+            _log.critical("decide failed: fallback currents for everybody", exc_info=error)
+            return failsafe(snapshot, f"{type(error).__name__}: {error}"), Memory()
+
+    def _count_excursions(self, decision: Decision, before: Memory) -> None:
+        """Add the time since the last cycle to every circuit that is above its limit."""
+        since_s = PERIOD_S if before.decided_at_s is None else decision.decided_at_s - before.decided_at_s
+        for circuit in decision.circuits.values():
+            if circuit.overloaded:
+                self._excursion_s[circuit.id] += max(0.0, min(since_s, 2.0 * PERIOD_S))

@@ -1,0 +1,46 @@
+"""The task supervisor: every task has a name, a failure of one is logged and never ends the others.
+
+One of the two places where any exception is caught (the other is the loop's guard around `decide`): a bug in a
+publisher or in one station's driver must not stop the control of the rest.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Final
+
+FIRST_PAUSE_S: Final = 0.5
+LONGEST_PAUSE_S: Final = 30.0
+
+_log = logging.getLogger("laadplein.supervisor")
+
+
+class Supervisor:
+    """Runs named tasks in one TaskGroup."""
+
+    def __init__(self, group: asyncio.TaskGroup) -> None:
+        self.failures = 0
+        self._group = group
+
+    def start(self, name: str, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        """Run something once; a failure is logged and counted."""
+        return self._group.create_task(self._once(name, work), name=name)
+
+    def keep(self, name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        """Run something for ever: when it fails or ends it is started again, after a growing pause."""
+        return self._group.create_task(self._again(name, work), name=name)
+
+    async def _once(self, name: str, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except Exception:  # noqa: BLE001 - this is the task supervisor
+            self.failures += 1
+            _log.exception("%s failed", name)
+
+    async def _again(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        pause_s = FIRST_PAUSE_S
+        while True:
+            await self._once(name, work())
+            _log.warning("%s ended; again in %.1f s", name, pause_s)
+            await asyncio.sleep(pause_s)
+            pause_s = min(LONGEST_PAUSE_S, 2.0 * pause_s)

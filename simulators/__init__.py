@@ -1,0 +1,1 @@
+"""A believable outside world: stations, vehicles, meters, buildings, and the physics that judges the controller."""
