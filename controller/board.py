@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from controller.core.commit import LEASE_GRACE_S
 from controller.core.electrical import Phases
 from controller.core.limits import bounds_of
 from controller.core.model import VACANT, Evse, EvseEvidence, EvseState, MeterReading, Site, Snapshot
@@ -52,6 +53,7 @@ class Board:
             if now_s >= until_s:
                 del self._refused_until_s[name]
                 self._update(name, refused=False)
+        self._expire_leases(now_s)
         return Snapshot(
             now_s=now_s,
             unix_s=self._clock.unix_s(),
@@ -180,10 +182,11 @@ class Board:
 
     def command_sent(self, evse: str, value_a: float) -> None:
         """Note that a setpoint is on its way."""
-        changed = self._evidence[evse].sent_a != value_a
-        now_s = self._clock.now_s()
-        sent_at_s = now_s if changed else self._evidence[evse].sent_at_s
-        self._update(evse, sent_a=value_a, sent_at_s=sent_at_s, in_flight=True)
+        evidence, now_s = self._evidence[evse], self._clock.now_s()
+        # Past its lease a station is at its fallback: the same value again is a change to it.
+        lapsed = evidence.lease_until_s is not None and now_s > evidence.lease_until_s
+        changed = lapsed or evidence.sent_a != value_a
+        self._update(evse, sent_a=value_a, sent_at_s=now_s if changed else evidence.sent_at_s, in_flight=True)
 
     def command_accepted(self, evse: str, value_a: float, lease_until_s: float | None) -> None:
         """Note that a station accepted a setpoint, and until when it holds it by itself."""
@@ -209,6 +212,21 @@ class Board:
             name: replace(evidence, online=False, in_flight=False, refused=False)
             for name, evidence in self._evidence.items()
         }
+
+    def _expire_leases(self, now_s: float) -> None:
+        """Past its lease, and the grace that its clock and vehicle need, an EVSE holds its fallback."""
+        for name, evidence in self._evidence.items():
+            if evidence.lease_until_s is None or now_s <= evidence.lease_until_s + LEASE_GRACE_S:
+                continue
+            fallback_a = self._evses[name].fallback_a
+            self._update(
+                name,
+                sent_a=fallback_a,
+                sent_at_s=now_s,
+                confirmed_a=fallback_a,
+                confirmed_at_s=now_s,
+                lease_until_s=None,
+            )
 
     def _slot(self, station: ChargingStation) -> str:
         """A guest's EVSEs belong to the slot it was given, not to its own identity."""

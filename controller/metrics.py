@@ -26,8 +26,8 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from controller.core.electrical import Phases
+from controller.core.explain import PHASE_NAMES
 from controller.core.model import AlarmCode, ReasonCode
-from controller.explain import PHASE_NAMES
 from controller.ports import CycleReport
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from controller.core.electrical import Phases
+from controller.core.explain import DEFAULT_LANGUAGE, explain, phase_name
 from controller.core.model import (
     Alarm,
     Circuit,
@@ -23,7 +24,6 @@ from controller.core.model import (
     Setpoint,
     Snapshot,
 )
-from controller.explain import DEFAULT_LANGUAGE, explain, phase_name
 from controller.ports import CycleReport
 
 Document = dict[str, Any]
@@ -101,7 +101,7 @@ def _circuit(report: CycleReport, node: Circuit) -> Document:
         "id": node.id,
         "parent": node.parent,
         "measured_a": phases(reading.current_a) if reading else None,
-        "reading_age_s": _age(reading.sampled_at_s, report.snapshot) if reading else None,
+        "reading_age_s": _age_s(reading.sampled_at_s, report.snapshot) if reading else None,
         **(_circuit_decision(state) if state else dict.fromkeys(_CIRCUIT_DECISION)),
         "excursion_s": number(report.excursion_s.get(node.id, 0.0), digits=1),
     }
@@ -141,8 +141,8 @@ def _evse(report: CycleReport, evse: Evse, language: str) -> Document:
         "setpoint_a": number(setpoint.value_a) if setpoint else None,
         "confirmed_a": number(evidence.confirmed_a),
         "measured_a": phases(evidence.measured_a),
-        "measured_age_s": _age(evidence.measured_at_s, snapshot),
-        "lease_remaining_s": _remaining(evidence.lease_until_s, snapshot),
+        "measured_age_s": _age_s(evidence.measured_at_s, snapshot),
+        "lease_remaining_s": _remaining_s(evidence.lease_until_s, snapshot),
         "fallback_a": number(setpoint.fallback_a if setpoint else evse.fallback_a),
         **_why(setpoint, snapshot, language),
     }
@@ -165,7 +165,7 @@ def _reason(reason: Reason, snapshot: Snapshot) -> Document:
         "value": number(reason.value),
         "unit": None if reason.value is None else reason.unit,
         "phase": phase_name(reason.phase),
-        "until_unix_s": _instant(reason.until_s, snapshot),
+        "until_unix_s": _instant_unix_s(reason.until_s, snapshot),
     }
 
 
@@ -191,14 +191,14 @@ def utc(unix_s: float) -> str:
     return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _age(at_s: float | None, snapshot: Snapshot) -> float | None:
+def _age_s(at_s: float | None, snapshot: Snapshot) -> float | None:
     return None if at_s is None else number(max(0.0, snapshot.now_s - at_s))
 
 
-def _remaining(until_s: float | None, snapshot: Snapshot) -> float | None:
+def _remaining_s(until_s: float | None, snapshot: Snapshot) -> float | None:
     return None if until_s is None else number(max(0.0, until_s - snapshot.now_s), digits=1)
 
 
-def _instant(at_s: float | None, snapshot: Snapshot) -> float | None:
+def _instant_unix_s(at_s: float | None, snapshot: Snapshot) -> float | None:
     """Put an instant of the gateway's monotonic clock, which means nothing outside, on UTC."""
     return None if at_s is None else number(snapshot.unix_s + at_s - snapshot.now_s, digits=0)

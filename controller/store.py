@@ -161,15 +161,16 @@ class TransactionFile:
 
     async def _append(self, record: TransactionRecord) -> None:
         if self._path is not None:
-            await asyncio.to_thread(self._write, self._path, _RECORD.dump_json(record) + b"\n")
+            await asyncio.to_thread(self._write, self._path, [record], tuple(self._open.values()))
 
     @staticmethod
-    def _write(path: Path, line: bytes) -> None:
+    def _write(path: Path, records: list[TransactionRecord], running: Sequence[TransactionRecord]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and path.stat().st_size > LARGEST_LOG_BYTES:
             path.replace(path.with_suffix(".1.jsonl"))
+            records = [*running, *records]  # a start must not be lost with an old file while its transaction runs
         with path.open("ab") as file:
-            file.write(line)
+            file.writelines(_RECORD.dump_json(record) + b"\n" for record in records)
             file.flush()
             os.fsync(file.fileno())
 

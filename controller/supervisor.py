@@ -21,14 +21,25 @@ class Supervisor:
     def __init__(self, group: asyncio.TaskGroup) -> None:
         self.failures = 0
         self._group = group
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, name: str, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         """Run something once; a failure is logged and counted."""
-        return self._group.create_task(self._once(name, work), name=name)
+        return self._watched(self._group.create_task(self._once(name, work), name=name))
 
     def keep(self, name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         """Run something for ever: when it fails or ends it is started again, after a growing pause."""
-        return self._group.create_task(self._again(name, work), name=name)
+        return self._watched(self._group.create_task(self._again(name, work), name=name))
+
+    def stop(self) -> None:
+        """Cancel everything that runs."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _watched(self, task: asyncio.Task[None]) -> asyncio.Task[None]:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _once(self, name: str, work: Awaitable[None]) -> None:
         try:

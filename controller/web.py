@@ -33,9 +33,9 @@ from controller.ports import Clock, CycleReport
 CYCLE_AGE_MAX_S: Final = 5.0
 RETRY_FIRST_S: Final = 1.0
 RETRY_MAX_S: Final = 30.0
+EXCHANGE_S: Final = 15.0
 
 _MAX_CONNECTIONS: Final = 64
-_EXCHANGE_S: Final = 15.0
 _KEEP_ALIVE_S: Final = 10
 _HEADER_BYTES: Final = 16_384
 _BACKLOG: Final = 64
@@ -63,7 +63,8 @@ class WebServer:
     """A `Publisher` that answers HTTP with the latest cycle.
 
     `parts` are named status functions of other parts (such as the MQTT publisher), shown in `/health` without any
-    influence on it. `started` is set while it listens, `port` is the port it listens on (None before).
+    influence on it. A client has `exchange_s` to send a request and take the answer. `started` is set while it listens,
+    `port` is the port it listens on (None before).
     """
 
     def __init__(
@@ -73,11 +74,13 @@ class WebServer:
         *,
         metrics: Metrics | None = None,
         parts: Mapping[str, Status] | None = None,
+        exchange_s: float = EXCHANGE_S,
     ) -> None:
         self._config = config
         self._clock = clock
         self._metrics = metrics
         self._parts = dict(parts or {})
+        self._exchange_s = exchange_s
         self._report: CycleReport | None = None
         self._picture: _Picture | None = None
         self.started = asyncio.Event()
@@ -117,7 +120,7 @@ class WebServer:
         return listener
 
     async def _serve(self, listener: socket.socket) -> None:
-        connections = _Connections()
+        connections = _Connections(self._exchange_s)
         server = Server(self._uvicorn_config(connections))
         with contextlib.closing(listener):
             # The steps of Server.serve() without its signal handlers: SIGTERM belongs to the application.
@@ -244,11 +247,12 @@ class _Picture:
 class _Connections:
     """The open connections, at most `_MAX_CONNECTIONS`.
 
-    uvicorn bounds idle time after an answer only. Here silent clients, slow senders and slow readers are dropped after
-    `_EXCHANGE_S`, and a new connection pushes out the one that has waited longest, so that nobody keeps others out.
+    uvicorn bounds idle time after an answer only. Here silent clients, slow senders and slow readers are dropped
+    after `exchange_s`, and a new connection pushes out the one that has waited longest: nobody keeps others out.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, exchange_s: float) -> None:
+        self._exchange_s = exchange_s
         # Oldest opening or answer first; the value drops the connection when its time is up.
         self._deadlines: dict[asyncio.Transport, asyncio.TimerHandle] = {}
 
@@ -269,7 +273,7 @@ class _Connections:
             self._drop(transport)
 
     def _arm(self, transport: asyncio.Transport) -> None:
-        self._deadlines[transport] = asyncio.get_running_loop().call_later(_EXCHANGE_S, self._drop, transport)
+        self._deadlines[transport] = asyncio.get_running_loop().call_later(self._exchange_s, self._drop, transport)
 
     def _forget(self, transport: asyncio.Transport) -> bool:
         deadline = self._deadlines.pop(transport, None)

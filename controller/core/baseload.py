@@ -4,7 +4,8 @@ A circuit's meter contains its vehicles, and their samples are seconds to a minu
 
 - the residual (meter less the vehicles' last known draw) rises into the base load at once, except for what a raise of
   ours, up to 15 s ago, explains (docs/control.md, "Base load");
-- it falls only when every drawing EVSE has been sampled since: until then a vehicle may be what fell;
+- it falls only when every drawing EVSE has been sampled since: until then a vehicle may be what fell. But it is never
+  more than the meter shows, less what vehicles were sampled to draw within 2 s of it;
 - one meter sample alone does not count while the overload is at most 1.3 times the limit (motor starts).
 
 Nothing that a vehicle may still take is ever counted as free, and nothing is counted twice for long.
@@ -23,7 +24,6 @@ from controller.core.electrical import (
     ZERO,
     Load,
     Phases,
-    amperes,
     higher,
     load_of,
     lower,
@@ -43,6 +43,8 @@ FREEZE_PERIODS: Final = 2.5
 STALE_S: Final = 10.0
 LOST_S: Final = 60.0
 RECOVER_S: Final = 30.0
+ALIGNED_S: Final = 2.0
+PEAK_FADE_S: Final = 900.0
 RISE_WINDOW_S: Final = 15.0
 RISE_HISTORY_S: Final = 900.0
 RISE_FADE: Final = 0.98  # per window: a rise is forgotten over some ten minutes without another
@@ -52,8 +54,9 @@ RISE_FADE: Final = 0.98  # per window: a rise is forgotten over some ten minutes
 class Base:
     """The uncontrolled load of a circuit and all below it.
 
-    `load` is what setpoints must fit beside; `rise` is not smaller and is what raises must fit beside. `surge_w` is the
-    largest recent rise of the total. `measured` is the meter's own reading, if it has one to be believed.
+    `load` is what setpoints must fit beside; `rise` is not smaller and is what raises must fit beside. `surge_w` is how
+    much the total may soon rise again, going by the past quarter of an hour. `measured` is the meter's own reading, if
+    it has one to be believed.
     """
 
     load: Load
@@ -120,12 +123,15 @@ def _carried_credit(snapshot: Snapshot, index: int, memory: EvseMemory) -> Phase
     if evidence is None or evidence.measured_at_s != memory.credited_sample_at_s:
         return ZERO
     oldest_s = ATTRIBUTION_S + oldest_sample_s(snapshot.site.policy)
-    return memory.credit_a if snapshot.now_s - _changed_at_s(evidence) <= oldest_s else ZERO
+    return memory.credit_a if snapshot.now_s - _changed_at_s(evidence, snapshot) <= oldest_s else ZERO
 
 
-def _changed_at_s(evidence: EvseEvidence) -> float:
-    """When a change of ours last began to show: a new setpoint, or the start of a transaction."""
-    return max(evidence.sent_at_s or -inf, evidence.transaction_since_s or -inf)
+def _changed_at_s(evidence: EvseEvidence, snapshot: Snapshot) -> float:
+    """When a change of ours last began to show: a new setpoint, the start of a transaction, or our own restart.
+
+    After a restart no sample is fresh, and what the meter shows is the setpoints that were adopted (invariant C10).
+    """
+    return max(evidence.sent_at_s or -inf, evidence.transaction_since_s or -inf, snapshot.started_at_s)
 
 
 def worst_load(circuit: Circuit) -> Load:
@@ -179,7 +185,8 @@ class _Meter:
         if quality in (MeterQuality.STALE, MeterQuality.LOST):
             base = rise = self._aged(base, memory, quality)
         measured = _measured(self.reading) if quality in (MeterQuality.FRESH, MeterQuality.FROZEN) else None
-        return Base(load=base, rise=rise, surge_w=memory.rise[WATTS], quality=quality, measured=measured), memory
+        surge_w = max(0.0, min(memory.rise[WATTS], (memory.peak_w or 0.0) - base[WATTS]))
+        return Base(load=base, rise=rise, surge_w=surge_w, quality=quality, measured=measured), memory
 
     def _take(self, reading: MeterReading, credits_a: list[Phases], settled: set[int]) -> CircuitMemory:
         """Fold a new sample into the estimate."""
@@ -191,8 +198,11 @@ class _Meter:
             self._attribute(residual, held, measured, credits_a, settled)
             residual = minus(measured, self._known(credits_a, voltage_v))
         steady = residual if self.memory.residual is None else self._debounced(residual, measured)
-        base = steady if held is None else higher(held, steady)
+        aligned = minus(measured, self._known(None, voltage_v))
+        ceiling = aligned if self.memory.ceiling is None else higher(aligned, self.memory.ceiling)
+        base = steady if held is None else lower(higher(held, steady), higher(ceiling, steady))
         base_next = steady if self.memory.base_next is None else higher(self.memory.base_next, steady)
+        base_next = lower(base_next, higher(ceiling, steady))
         epoch_since_s = self.memory.epoch_since_s
         if epoch_since_s is None or self._sampled_since(epoch_since_s):
             base, base_next, epoch_since_s = base_next, steady, reading.sampled_at_s
@@ -204,17 +214,30 @@ class _Meter:
             base_next=base_next,
             epoch_since_s=epoch_since_s,
             residual=residual,
+            ceiling=aligned,
         )
 
-    def _known(self, credits_a: Sequence[Phases], voltage_v: Phases) -> Load:
-        """What the vehicles are known to draw. A silent one counts as nothing: its lowest credible draw."""
+    def _known(self, credits_a: Sequence[Phases] | None, voltage_v: Phases) -> Load:
+        """What the vehicles are known to draw; a silent one counts as nothing, its lowest credible draw.
+
+        Without credits: only what was sampled at the time of the meter's own sample.
+        """
         l1 = l2 = l3 = 0.0
         for evse in self.below:
-            draw, credit = self.commitments[evse].draw_a or ZERO, credits_a[evse]
+            draw = self.commitments[evse].draw_a
+            if draw is None or (credits_a is None and not self._aligned(evse)):
+                draw = ZERO
+            credit = ZERO if credits_a is None else credits_a[evse]
             l1 += draw[0] + credit[0]
             l2 += draw[1] + credit[1]
             l3 += draw[2] + credit[2]
         return load_of((l1, l2, l3), voltage_v)
+
+    def _aligned(self, index: int) -> bool:
+        evidence = self.snapshot.evses.get(self.snapshot.site.evses[index].id)
+        if self.reading is None or evidence is None or evidence.measured_at_s is None:
+            return False
+        return abs(evidence.measured_at_s - self.reading.sampled_at_s) <= ALIGNED_S
 
     def _attribute(
         self, residual: Load, held: Load, measured: Load, credits_a: list[Phases], settled: set[int]
@@ -238,7 +261,7 @@ class _Meter:
         evidence = self.snapshot.evses.get(evse.id)
         if evidence is None or evidence.transaction is None:
             return ZERO
-        if self.snapshot.now_s - _changed_at_s(evidence) > ATTRIBUTION_S:
+        if self.snapshot.now_s - _changed_at_s(evidence, self.snapshot) > ATTRIBUTION_S:
             return ZERO
         told_a = evse.fallback_a if evidence.sent_a is None else evidence.sent_a
         draw = self.commitments[index].draw_a or ZERO
@@ -288,31 +311,34 @@ def _measured(reading: MeterReading) -> Load:
 
 
 def _watch(memory: CircuitMemory, quality: MeterQuality, reading: MeterReading, now_s: float) -> CircuitMemory:
-    """Keep the history: the largest rise within a window, and since when the meter has been good again."""
+    """Keep the history: rises and peaks of the base load, and since when the meter has been good again."""
     recovering_since_s = memory.recovering_since_s
     if quality in (MeterQuality.STALE, MeterQuality.LOST):
         recovering_since_s = now_s
     elif recovering_since_s is not None and now_s - recovering_since_s >= RECOVER_S:
         recovering_since_s = None
+    memory = replace(memory, recovering_since_s=recovering_since_s)
     base = memory.base or NO_LOAD
-    if memory.trough is None or memory.trough_since_s is None:
+    if memory.trough is None or memory.watched_at_s is None or memory.peak_w is None:
         return replace(
             memory,
-            recovering_since_s=recovering_since_s,
+            peak_w=base[WATTS],
             trough=base,
             trough_since_s=now_s,
+            watched_at_s=now_s,
             history_since_s=reading.sampled_at_s,
         )
+    faded = min(1.0, (now_s - memory.watched_at_s) / PEAK_FADE_S)
     rise = higher(memory.rise, minus(base, memory.trough))
     trough, trough_since_s = lower(memory.trough, base), memory.trough_since_s
-    if now_s - trough_since_s >= RISE_WINDOW_S:
-        rise = tuple(RISE_FADE * channel for channel in rise)  # type: ignore[assignment]
+    if trough_since_s is None or now_s - trough_since_s >= RISE_WINDOW_S:
+        rise = (RISE_FADE * rise[0], RISE_FADE * rise[1], RISE_FADE * rise[2], RISE_FADE * rise[3])
         trough, trough_since_s = base, now_s
     return replace(
-        memory, recovering_since_s=recovering_since_s, rise=rise, trough=trough, trough_since_s=trough_since_s
+        memory,
+        peak_w=max(base[WATTS], memory.peak_w - faded * (memory.peak_w - base[WATTS])),
+        rise=rise,
+        trough=trough,
+        trough_since_s=trough_since_s,
+        watched_at_s=now_s,
     )
-
-
-def base_amperes(base: Base) -> Phases:
-    """Return the phases of a base load, for showing."""
-    return amperes(base.load)

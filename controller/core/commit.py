@@ -14,6 +14,7 @@ from controller.core.model import VACANT, Evse, EvseEvidence, EvseMemory, EvseSt
 RELEASE_AFTER_S: Final = 10.0
 RELEASE_SHARE: Final = 0.8
 LEASE_GRACE_S: Final = 10.0  # a station's clock may be late, and its vehicle needs a moment to follow
+SETTLE_S: Final = 10.0  # a vehicle has followed by then: 5 s for the station, 5 s for the vehicle (IEC 61851-1)
 OVERDRAW_A: Final = 1.0
 OVERDRAW_RATIO: Final = 0.05
 OVERDRAW_S: Final = 15.0
@@ -115,13 +116,16 @@ def _commanded(
 ) -> tuple[Commitment, EvseMemory]:
     """Judge an EVSE whose transaction we control."""
     now_s = snapshot.now_s
-    measured_a = 0.0 if draw_a is None else max(draw_a)
     if evidence.sent_a is None or evidence.confirmed_a is None:
         told_a = deaf_outcome_a(evse, evidence, snapshot)
     else:
         told_a = max(evidence.sent_a, evidence.confirmed_a)
+    # A sample from before the last change says nothing about obedience to it.
+    age_s = _sampled_after_s(evidence)
+    measured_a = max(draw_a) if draw_a is not None and age_s >= 0.0 else 0.0
     held_a = _held(evse, evidence, memory.held_a, max(told_a, measured_a), now_s)
-    overdrawn_since_s = _overdrawn_since(memory, measured_a, told_a, now_s)
+    settled_a = measured_a if age_s >= SETTLE_S else 0.0
+    overdrawn_since_s = _overdrawn_since(memory, settled_a, told_a, now_s)
     disobedient = overdrawn_since_s is not None and now_s - overdrawn_since_s >= OVERDRAW_S
     commitment = Commitment(
         committed_a=held_a,
@@ -134,6 +138,13 @@ def _commanded(
     return commitment, replace(memory, held_a=held_a, overdrawn_since_s=overdrawn_since_s)
 
 
+def _sampled_after_s(evidence: EvseEvidence) -> float:
+    """Return how long after the last confirmed change the last sample was taken; negative before it."""
+    if evidence.measured_at_s is None or evidence.confirmed_at_s is None:
+        return 0.0
+    return evidence.measured_at_s - evidence.confirmed_at_s
+
+
 def _held(evse: Evse, evidence: EvseEvidence, held_a: float, floor_a: float, now_s: float) -> float:
     """Let go of the room of a decrease only on evidence."""
     if floor_a >= held_a:
@@ -142,10 +153,9 @@ def _held(evse: Evse, evidence: EvseEvidence, held_a: float, floor_a: float, now
     if confirmed_at_s is None or evidence.in_flight:
         return held_a
     proven = evse.trust is not Trust.NONE and now_s - confirmed_at_s >= RELEASE_AFTER_S
-    sampled_since = evidence.measured_at_s is not None and evidence.measured_at_s >= confirmed_at_s
     seen = (
-        sampled_since
-        and evidence.measured_a is not None
+        evidence.measured_a is not None
+        and _sampled_after_s(evidence) >= 0.0
         and max(evidence.measured_a) <= held_a - RELEASE_SHARE * (held_a - floor_a)
     )
     return floor_a if proven or seen else held_a

@@ -6,11 +6,10 @@ Knows sessions, timers and debts. Does not care how much there is to share.
 from dataclasses import dataclass, replace
 from typing import Final
 
-from controller.core.commit import Commitment
+from controller.core.commit import SETTLE_S, Commitment
 from controller.core.facts import Facts
 from controller.core.model import Evse, EvseEvidence, EvseMemory, EvseState, Reason, ReasonCode
 
-SETTLE_S: Final = 10.0  # a vehicle has followed by then: 5 s for the station, 5 s for the vehicle (IEC 61851-1)
 UNUSED_A: Final = 1.5  # less use than this is reclaimed
 KEPT_A: Final = 1.0  # what a vehicle keeps above its draw, to show that it wants more
 TAKEN_A: Final = 0.5  # drawing this close to the setpoint shows that it does

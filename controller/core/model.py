@@ -368,8 +368,9 @@ class CircuitMemory:
     """What the next decision must remember of a metered circuit: L1, L2, L3 in amperes, then the total in watts.
 
     `base` is the uncontrolled load in force; `base_next` the highest residual since `epoch_since_s`, which takes its
-    place once every drawing EVSE has been sampled since. `residual` belongs to meter sample `sample`. `rise` is the
-    largest rise of the base load within a short window, `trough` its lowest value in the running window.
+    place once every drawing EVSE has been sampled since. `residual` belongs to meter sample `sample`, and so does
+    `ceiling`, which the base load cannot exceed. `rise` is the largest rise of the base load within a short window,
+    `trough` its lowest value in the running window, `peak_w` its highest power of late.
     `recovering_since_s` is set while a meter that was lost must still prove itself.
     """
 
@@ -379,9 +380,12 @@ class CircuitMemory:
     base_next: Load | None = None
     epoch_since_s: float | None = None
     residual: Load | None = None
+    ceiling: Load | None = None
+    peak_w: float | None = None
     rise: Load = NO_LOAD
     trough: Load | None = None
     trough_since_s: float | None = None
+    watched_at_s: float | None = None
     history_since_s: float | None = None
     recovering_since_s: float | None = None
 

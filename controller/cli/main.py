@@ -1,0 +1,119 @@
+"""`laadplein`: parse the command line and hand over to the subcommand.
+
+Exit codes: 0 fine, 1 the question's answer is no, 2 usage or configuration.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.metadata import version
+from typing import Final
+
+USAGE_EXIT: Final = 2
+
+
+class UsageError(Exception):
+    """Something that the user must change; the message says what."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.WARNING if options.quiet else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    logging.getLogger("websockets").setLevel(logging.ERROR)
+    run: Callable[[argparse.Namespace], int] = import_module(f"controller.cli.{options.command}").run
+    try:
+        return run(options)
+    except UsageError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - a command line speaks
+        return USAGE_EXIT
+    except KeyboardInterrupt:
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="laadplein", description="Smart-charging controller: many charging stations behind one grid connection."
+    )
+    parser.add_argument("--version", action="version", version=f"laadplein {version('laadplein')}")
+    parser.add_argument("-q", "--quiet", action="store_true", help="only warnings and errors on stderr")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_run(commands.add_parser("run", help="run the service for a site"))
+    _add_check(commands.add_parser("check", help="validate a site file; show the circuit tree and the worst case"))
+    _add_demo(commands.add_parser("demo", help="a whole example site on real sockets"))
+    _add_station(commands.add_parser("station", help="simulated charging stations against any central system"))
+    _add_meter(commands.add_parser("meter", help="a simulated Modbus meter"))
+    _add_replay(commands.add_parser("replay", help="decide every recorded cycle again"))
+    return parser
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("site", metavar="SITE.toml")
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("site", metavar="SITE.toml")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seconds", type=_positive, help="end by itself after so many seconds (default: Ctrl-C)")
+    parser.add_argument("--port", type=int, default=0, help="HTTP port on loopback (default: a free one)")
+    parser.add_argument("--seed", type=int, default=1, help="the vehicles' seed")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout at the end, nothing else there")
+
+
+def _add_station(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--url", required=True, help="ws://HOST:PORT/PATH/IDENTITY; with --count, -1, -2, ... follow")
+    parser.add_argument("--count", type=_positive_int, default=1, help="number of stations (default 1)")
+    parser.add_argument("--ocpp", choices=("1.6", "2.0.1"), default="1.6")
+    parser.add_argument("--max-a", type=_positive, default=32.0, help="hardware maximum per phase (default 32)")
+    parser.add_argument("--phases", type=int, choices=(1, 3), default=3)
+    parser.add_argument("--rotate", action="store_true", help="rotate the phases from one station to the next")
+    parser.add_argument("--needs-kwh", type=_positive, default=40.0, help="what each vehicle needs (default 40)")
+    parser.add_argument("--empty", action="store_true", help="no vehicle is plugged in")
+    parser.add_argument("--feed", metavar="HOST:PORT", help="tell a `laadplein meter --feed-port` what is drawn")
+    parser.add_argument("--seconds", type=_positive, help="end after so many seconds (default: Ctrl-C)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout at the end, nothing else there")
+
+
+def _add_meter(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--map", required=True, metavar="NAME", help="register map; an unknown name lists them")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="TCP port (default: a free one)")
+    parser.add_argument("--unit-id", type=int, default=1)
+    parser.add_argument("--base-a", type=float, default=20.0, help="base load per phase (default 20)")
+    parser.add_argument("--step-a", type=float, default=0.0, help="added to the base load half of the time")
+    parser.add_argument("--step-s", type=_positive, default=30.0, help="length of each half (default 30)")
+    parser.add_argument("--feed-port", type=int, help="add what `laadplein station --feed` sends to this UDP port")
+    parser.add_argument("--seconds", type=_positive, help="end after so many seconds (default: Ctrl-C)")
+
+
+def _add_replay(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("journal", metavar="JOURNAL")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def _positive_int(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
