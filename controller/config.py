@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from controller.core.model import Trust
 
@@ -24,9 +24,12 @@ _UNITS = ("_a", "_w", "_kw", "_v", "_s", "_mb", "_ratio")
 
 
 class Section(BaseModel):
-    """A table of the site file: unknown keys are errors, values never change."""
+    """A table of the site file: unknown keys are errors, values never change.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    Strict: `"32"` and `true` are no numbers. Lists and names become tuples, paths and enumerations where a field says so.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
 def _known_timezone(name: str) -> str:
@@ -40,7 +43,14 @@ Identifier = Annotated[
 ]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Amperes = Annotated[float, Field(ge=0, le=10_000)]
-PerPhase = Annotated[tuple[Amperes, Amperes, Amperes], Field(description="[L1, L2, L3]")]
+PerPhase = Annotated[tuple[Amperes, Amperes, Amperes], Field(description="[L1, L2, L3]", strict=False)]
+_ONE, _THREE = "one-number", "three-numbers"
+EachPhase = Annotated[
+    Annotated[Amperes, Tag(_ONE)] | Annotated[PerPhase, Tag(_THREE)],
+    Discriminator(lambda given: _THREE if isinstance(given, list | tuple) else _ONE),
+    Field(description="amperes: one number for all phases, or [L1, L2, L3]"),
+]
+SitePath = Annotated[Path, Field(strict=False)]
 
 
 class SiteSection(Section):
@@ -61,7 +71,7 @@ class AcceptUnknown(Section):
 
     circuit: Identifier
     max_stations: Annotated[int, Field(ge=1, le=64)]
-    installer_max_a: Amperes = 32.0
+    installer_max_a: Annotated[float, Field(ge=MINIMUM_AC_A, le=1000)] = 32.0
 
 
 class OcppSection(Section):
@@ -89,13 +99,13 @@ class MqttSection(Section):
     port: Port = 1883
     topic: Annotated[str, Field(pattern=r"^[^#+$\s][^#+\s]{0,99}$")] = "laadplein"
     username: str | None = None
-    password_file: Path | None = None
+    password_file: SitePath | None = None
 
 
 class StateSection(Section):
     """`[state]`: where memory, journal and transactions are kept. Without a directory nothing survives a restart."""
 
-    directory: Path | None = None
+    directory: SitePath | None = None
     journal_mb: Annotated[float, Field(ge=1, le=100_000)] = 64.0
 
 
@@ -116,11 +126,11 @@ class CircuitSection(Section):
 
     id: Identifier
     parent: Identifier | None = None
-    limit_a: Amperes | PerPhase | None = None
+    limit_a: EachPhase | None = None
     limit_kw: Annotated[float, Field(gt=0, le=100_000)] | None = None
     continuous_factor: Annotated[float, Field(gt=0, le=1)] = 1.0
     nominal_v: Annotated[float, Field(ge=100, le=480)] = 230.0
-    base_worst_a: Amperes | PerPhase | None = None
+    base_worst_a: EachPhase | None = None
 
 
 class ModbusTcpMeter(Section):
@@ -154,7 +164,7 @@ class EvseSection(Section):
     number: Annotated[int, Field(ge=1, le=64)] = 1
     id: Identifier | None = None
     circuit: Identifier
-    phases: Annotated[tuple[PhaseName, ...], Field(min_length=1, max_length=3)] = ("L1", "L2", "L3")
+    phases: Annotated[tuple[PhaseName, ...], Field(min_length=1, max_length=3, strict=False)] = ("L1", "L2", "L3")
     min_a: Annotated[float, Field(ge=MINIMUM_AC_A, le=1000)] = MINIMUM_AC_A
     max_a: Annotated[float, Field(ge=MINIMUM_AC_A, le=1000)]
     installer_max_a: Annotated[float, Field(ge=MINIMUM_AC_A, le=1000)] | None = None
@@ -167,8 +177,8 @@ class StationSection(Section):
     """`[[station]]`: a charging station that may connect under this identity."""
 
     id: Identifier
-    trust: Trust = Trust.NONE
-    evse: Annotated[tuple[EvseSection, ...], Field(min_length=1)]
+    trust: Annotated[Trust, Field(strict=False)] = Trust.NONE
+    evse: Annotated[tuple[EvseSection, ...], Field(min_length=1, strict=False)]
 
 
 class ExceptionSection(Section):
@@ -188,10 +198,10 @@ class SiteFile(Section):
     state: StateSection = StateSection()
     policy: PolicySection = PolicySection()
     exception: ExceptionSection | None = None
-    circuit: Annotated[tuple[CircuitSection, ...], Field(min_length=1)]
-    meter: tuple[Annotated[ModbusTcpMeter, Field()], ...] = ()
-    contract: tuple[Annotated[GtvContract, Field()], ...] = ()
-    station: tuple[StationSection, ...] = ()
+    circuit: Annotated[tuple[CircuitSection, ...], Field(min_length=1, strict=False)]
+    meter: Annotated[tuple[ModbusTcpMeter, ...], Field(strict=False)] = ()
+    contract: Annotated[tuple[GtvContract, ...], Field(strict=False)] = ()
+    station: Annotated[tuple[StationSection, ...], Field(strict=False)] = ()
 
 
 class Problem(BaseModel):
@@ -202,10 +212,11 @@ class Problem(BaseModel):
     location: Location
     text: str
     remedy: str
+    line: int | None = None
 
     def describe(self, path: Path, source: str) -> str:
         """Return one line: file, line, key, what is wrong, what to do."""
-        line = line_of(source, self.location)
+        line = self.line or line_of(source, self.location)
         place = f"{path}:{line}" if line else str(path)
         return f"{place}: {key_of(self.location)}: {self.text}; {self.remedy}"
 
@@ -234,8 +245,7 @@ def parse(path: Path, source: str) -> SiteFile:
     try:
         table = tomllib.loads(source)
     except tomllib.TOMLDecodeError as error:
-        problem = Problem(location=(), text=f"not valid TOML: {error}", remedy="mend the syntax there")
-        raise SiteFileError(path, source, [problem]) from error
+        raise SiteFileError(path, source, [_syntax_problem(error, source)]) from error
     try:
         file = SiteFile.model_validate(table)
     except ValidationError as error:
@@ -247,6 +257,12 @@ def parse(path: Path, source: str) -> SiteFile:
 
 
 # ------------------------------------------------------------------------------------------- what pydantic has to say
+
+
+def _syntax_problem(error: tomllib.TOMLDecodeError, source: str) -> Problem:
+    place = re.search(r"at line (\d+)", str(error))
+    line = int(place[1]) if place else max(1, len(source.splitlines()))  # "at end of document"
+    return Problem(location=(), text=f"not valid TOML: {error}", remedy="mend the syntax there", line=line)
 
 
 def _problem(detail: Any) -> Problem:  # noqa: ANN401 - pydantic's ErrorDetails, a TypedDict of a private module
@@ -264,13 +280,8 @@ def _problem(detail: Any) -> Problem:  # noqa: ANN401 - pydantic's ErrorDetails,
 
 
 def _table_path(location: Location) -> Location:
-    """Drop what pydantic adds for the members of a union (`float`, `tuple[...]`): keys and indices only."""
-    return tuple(
-        part for part in location if isinstance(part, int) or (re.fullmatch(r"[a-z_]+", part) and part not in _PY)
-    )
-
-
-_PY = frozenset({"float", "int", "str", "constrained-float", "tuple"})
+    """Drop what pydantic adds for the members of a union: keys and indices only."""
+    return tuple(part for part in location if part not in (_ONE, _THREE))
 
 
 def _section_for(location: Location) -> type[BaseModel] | None:
@@ -335,7 +346,7 @@ def _duplicates(file: SiteFile) -> Iterator[Problem]:
         for j, e in enumerate(s.evse)
     ]
     numbers: list[tuple[Location, str]] = [
-        (("station", i, "evse", j, "number"), f"{s.id}/{e.number}")
+        (("station", i, "evse", j, "number"), f"{i}/{e.number}")
         for i, s in enumerate(file.station)
         for j, e in enumerate(s.evse)
     ]
@@ -363,7 +374,7 @@ def _circuit_problems(file: SiteFile) -> Iterator[Problem]:
         here: Location = ("circuit", index)
         if circuit.parent is not None and circuit.parent not in parents:
             text = f"circuit {circuit.id!r}: parent {circuit.parent!r} does not exist"
-            yield Problem(location=(*here, "parent"), text=text, remedy=_did_you_mean(circuit.parent, parents))
+            yield Problem(location=(*here, "parent"), text=text, remedy=did_you_mean(circuit.parent, parents))
         elif _in_cycle(circuit.id, parents):
             text = f"circuit {circuit.id!r} is its own ancestor"
             yield Problem(location=(*here, "parent"), text=text, remedy="one circuit of the ring must lose its parent")
@@ -407,7 +418,7 @@ def _reference_problems(file: SiteFile) -> Iterator[Problem]:
     for location, name in references:
         if name not in circuits:
             yield Problem(
-                location=location, text=f"circuit {name!r} does not exist", remedy=_did_you_mean(name, circuits)
+                location=location, text=f"circuit {name!r} does not exist", remedy=did_you_mean(name, circuits)
             )
     for i, contract in enumerate(file.contract):
         if contract.circuit in circuits and contract.circuit not in metered:
@@ -422,12 +433,14 @@ def _evse_problems(file: SiteFile) -> Iterator[Problem]:
             here: Location = ("station", i, "evse", j)
             if len(set(evse.phases)) != len(evse.phases):
                 yield Problem(location=(*here, "phases"), text="a phase is named twice", remedy="name each phase once")
-            if evse.max_a < evse.min_a:
-                text = f"max_a {evse.max_a:g} is below min_a {evse.min_a:g}"
-                yield Problem(location=(*here, "max_a"), text=text, remedy="raise max_a, or lower min_a")
+            for name, value_a in (("max_a", evse.max_a), ("installer_max_a", evse.installer_max_a)):
+                if value_a is not None and value_a < evse.min_a:
+                    text = f"{name} {value_a:g} is below min_a {evse.min_a:g}"
+                    yield Problem(location=(*here, name), text=text, remedy=f"raise {name}, or lower min_a")
 
 
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the remedy for a name that does not exist: the one that was probably meant, or all there are."""
     names = list(known)
     close = difflib.get_close_matches(name, names, n=1)
     return f"did you mean {close[0]!r}?" if close else f"use one of: {', '.join(names)}"
@@ -446,33 +459,64 @@ def key_of(location: Location) -> str:
 
 def line_of(source: str, location: Location) -> int | None:
     """Return the line (from 1) of a key, or of the table that should hold it; None when it cannot be told."""
-    lines = source.splitlines()
-    start, found = 0, None
-    path: list[str] = []
-    for position, part in enumerate(location):
-        if isinstance(part, int):
-            continue
-        path.append(part)
-        index = location[position + 1] if position + 1 < len(location) else None
-        hit = _table_line(lines, start, ".".join(path), index if isinstance(index, int) else 0)
-        if hit is None:
-            hit = _key_line(lines, start, part)
-            return hit + 1 if hit is not None else found
-        start, found = hit + 1, hit + 1
-    return found
-
-
-def _table_line(lines: list[str], start: int, name: str, index: int) -> int | None:
-    pattern = re.compile(rf"\s*\[\[?\s*{re.escape(name)}\s*\]")
-    hits = [number for number in range(start, len(lines)) if pattern.match(lines[number])]
-    return hits[index] if index < len(hits) else None
-
-
-def _key_line(lines: list[str], start: int, key: str) -> int | None:
-    pattern = re.compile(rf'\s*"?{re.escape(key)}"?\s*[=.]')
-    for number in range(start, len(lines)):
-        if re.match(r"\s*\[", lines[number]):
-            return None
-        if pattern.match(lines[number]):
-            return number
+    places = _places(source)
+    for length in range(len(location), 0, -1):
+        if location[:length] in places:
+            return places[location[:length]]
     return None
+
+
+_HEADER = re.compile(r"\s*(?P<open>\[\[?)\s*(?P<name>[^\[\]#]+?)\s*\]")
+_KEY = re.compile(r"""\s*(?P<name>[\w\s."'-]+?)\s*=\s*(?P<value>.*)""")
+
+
+def _places(source: str) -> dict[Location, int]:
+    """Return the line of every table and key, by its location: what `tomllib` does not tell."""
+    places: dict[Location, int] = {}
+    tables: dict[Location, int] = {}  # how many there are so far of every `[[name]]`
+    here: Location = ()
+    inside: Location | None = None  # the list over several lines that the line is in
+    items = 0
+    for number, line in enumerate(source.splitlines(), start=1):
+        if inside is not None:
+            if line.lstrip().startswith("{"):
+                places[*inside, items] = number
+                items += 1
+            inside = None if _code(line).endswith("]") else inside
+        elif header := _HEADER.match(line):
+            here = _table(header["name"], tables, repeated=header["open"] == "[[")
+            _note(places, here, number)
+        elif key := _KEY.match(line):
+            location = (*here, *_parts(key["name"]))
+            _note(places, location, number)
+            value = _code(key["value"])
+            if value.startswith("[") and not value.endswith("]"):
+                inside, items = location, 0
+    return places
+
+
+def _table(name: str, tables: dict[Location, int], *, repeated: bool) -> Location:
+    """Return the location that a header opens; of a `[[name]]` above it the last one is meant."""
+    location: Location = ()
+    parts = _parts(name)
+    for position, part in enumerate(parts, start=1):
+        location = (*location, part)
+        if repeated and position == len(parts):
+            tables[location] = tables.get(location, 0) + 1
+        if location in tables:
+            location = (*location, tables[location] - 1)
+    return location
+
+
+def _code(line: str) -> str:
+    return line.partition("#")[0].strip()
+
+
+def _parts(name: str) -> list[str]:
+    return [part.strip().strip("\"'") for part in name.split(".")]
+
+
+def _note(places: dict[Location, int], location: Location, number: int) -> None:
+    """Note where something is, and where the tables around it first appear."""
+    for length in range(1, len(location) + 1):
+        places.setdefault(location[:length], number)

@@ -1,0 +1,1 @@
+"""Modbus: meters whose registers are described by maps."""
