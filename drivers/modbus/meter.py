@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from controller.config import ModbusTcpMeter
-from controller.core.electrical import Phases
+from controller.core.electrical import HIGHEST_V, Phases
 from controller.core.model import MeterReading
 from controller.ports import Clock, Observer
 from drivers.modbus import regmap
@@ -160,7 +160,8 @@ def interpret(
 ) -> MeterReading:
     """Return the reading that a meter's values make. Raises RejectedError when it cannot be true.
 
-    Where the meter's currents have no sign, the phase powers give it (import positive).
+    The phase powers give the currents their sign (import positive), and an exported current counts only as far as it
+    carries active power: charging does not lower a reactive current ampere for ampere, so that part is no room.
     """
     current_a, power_w = _phases(values, CURRENT_A), _phases(values, POWER_W)
     voltage_v = _phases(values, VOLTAGE_V)
@@ -168,8 +169,8 @@ def interpret(
         raise RejectedError(Problem.IMPLAUSIBLE_CURRENT)
     if voltage_v is not None and not all(LOWEST_VOLTAGE_V <= phase_v <= HIGHEST_VOLTAGE_V for phase_v in voltage_v):
         raise RejectedError(Problem.IMPLAUSIBLE_VOLTAGE)
-    if not register_map.current_signed:
-        current_a = _directed(current_a, power_w)
+    if power_w is not None:
+        current_a = _directed(current_a, power_w, voltage_v or (HIGHEST_V, HIGHEST_V, HIGHEST_V))
     import_wh = values.get("import_wh")
     return MeterReading(
         sampled_at_s=sampled_at_s,
@@ -188,11 +189,10 @@ def _phases(values: Mapping[PointName, float], names: PhaseNames) -> Phases | No
     return None if l1 is None or l2 is None or l3 is None else (l1, l2, l3)
 
 
-def _directed(current_a: Phases, power_w: Phases | None) -> Phases:
-    if power_w is None:
-        return current_a
+def _directed(current_a: Phases, power_w: Phases, voltage_v: Phases) -> Phases:
     l1, l2, l3 = (
-        -abs(phase_a) if phase_w < 0 else abs(phase_a) for phase_a, phase_w in zip(current_a, power_w, strict=True)
+        -min(abs(phase_a), -phase_w / phase_v) if phase_w < 0 else abs(phase_a)
+        for phase_a, phase_w, phase_v in zip(current_a, power_w, voltage_v, strict=True)
     )
     return (l1, l2, l3)
 

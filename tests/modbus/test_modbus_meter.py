@@ -143,7 +143,8 @@ async def test_a_reading_never_claims_to_be_newer_than_what_the_meter_measured()
     [
         ("eastron_sdm630", (10.0, 10.0, 10.0), (2300.0, -2300.0, 0.0), (10.0, -10.0, 10.0)),  # unsigned: power tells
         ("eastron_sdm630", (-10.0, 10.0, 0.0), (2300.0, -2300.0, 0.0), (10.0, -10.0, 0.0)),
-        ("cg_em300_em500", (10.0, -10.0, 10.0), (2300.0, 2300.0, -2300.0), (10.0, -10.0, 10.0)),  # signed: its own
+        ("cg_em300_em500", (10.0, -10.0, 10.0), (2300.0, 2300.0, -2300.0), (10.0, 10.0, -10.0)),  # power outranks it
+        ("eastron_sdm630", (22.0, 22.0, 22.0), (-460.0, -460.0, 460.0), (-2.0, -2.0, 22.0)),  # mostly reactive: no room
     ],
 )
 def test_the_direction_of_a_current(map_name: str, current_a: Phases, power_w: Phases, read_a: Phases) -> None:
@@ -318,6 +319,17 @@ async def test_a_meter_that_goes_away_and_returns_is_read_again() -> None:
         async with server:
             after = await watcher.reading()
     assert after.sample > before.sample == 1
+
+
+async def test_a_meter_that_is_read_seldom_is_not_given_up_for_a_whole_period() -> None:
+    server = MeterServer("eastron_sdm630", lambda: IMPORTING)
+    async with server:
+        settings = config(server.port).model_copy(update={"period_s": 60.0})
+    async with watching(settings) as watcher:
+        await watcher.failure("unreachable")
+        await watcher.failure("unreachable")
+        async with server:
+            assert (await watcher.reading()).sample == 1
 
 
 async def test_a_connection_closed_between_two_reads_costs_no_reading() -> None:
