@@ -1,6 +1,6 @@
 # Each target sets itself up: nothing but Python (3.11 or newer, with venv), git and make has to be there before.
 #
-#   make demo     an example site on real sockets, for a minute (options: make demo ARGS="--seconds 30")
+#   make demo     an example site on real sockets, until Ctrl-C (options: make demo ARGS="--seconds 30")
 #   make test     every check and every test (options for pytest: make test ARGS="-k lease -x")
 #   make check    linter, formatter, types, import contracts
 #   make lock     choose the newest dependencies that pyproject.toml allows, and pin them in requirements/
@@ -24,6 +24,7 @@ check: dev
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
+	@$(BIN)/mypy requirements/*.py
 	@$(BIN)/lint-imports
 
 lock: python

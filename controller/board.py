@@ -234,4 +234,4 @@ class Board:
         return self._evses[evses[0]].station if evses else station.id
 
     def _update(self, evse: str, **changes: object) -> None:
-        self._evidence[evse] = replace(self._evidence[evse], **changes)  # type: ignore[arg-type]
+        self._evidence[evse] = replace(self._evidence[evse], **changes)  # type: ignore[arg-type]  # the callers are all above

@@ -4,7 +4,7 @@ Knows how the parts of the file become circuits, EVSEs and contracts, deals the 
 worst case does not fit. Does not care how the file was read or who connects later.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from controller.config import (
     SiteFileError,
     StationSection,
     evse_id,
+    guest_ids,
     load,
 )
 from controller.core.electrical import Phases
@@ -37,12 +38,17 @@ class Commissioned:
     numbers: dict[str, int]
 
 
-def commission(path: Path) -> Commissioned:
-    """Read a site file and make a site of it. Raises SiteFileError with every problem; opens nothing."""
+def commission(path: Path, drivers: Callable[[SiteFile], Iterable[Problem]] = lambda _: ()) -> Commissioned:
+    """Read a site file and make a site of it. Raises SiteFileError with every problem; opens nothing.
+
+    `drivers` finds what only the drivers can know to be wrong; no signature excuses that.
+    """
     file = load(path)
     ready = assemble(file)
-    problems = list(_worst_case_problems(ready))
-    if problems and file.exception is None:
+    problems = list(drivers(file))
+    if file.exception is None:
+        problems += _worst_case_problems(ready)
+    if problems:
         raise SiteFileError(path, path.read_text(encoding="utf-8"), problems)
     return ready
 
@@ -142,14 +148,15 @@ def _circuit(section: CircuitSection, *, metered: bool) -> Circuit:
 
 
 def _evse(station: StationSection, section: EvseSection) -> Evse:
-    rated_a = section.max_a if section.installer_max_a is None else max(section.installer_max_a, section.max_a)
+    # What the installer has set in the station holds whatever we ask for, and also when nobody asks.
+    rated_a = section.max_a if section.installer_max_a is None else section.installer_max_a
     return Evse(
         id=evse_id(station, section),
         station=station.id,
         circuit=section.circuit,
         phases=tuple(PHASE_INDEX[name] for name in section.phases),
         min_a=section.min_a,
-        max_a=section.max_a,
+        max_a=min(section.max_a, rated_a),
         rated_a=rated_a,
         trust=station.trust,
         weight=section.weight,
@@ -162,10 +169,10 @@ def _guests(accept: AcceptUnknown | None) -> Iterator[Evse]:
     """Slots for stations outside the file: class C, so their rated maximum is reckoned with from the start."""
     if accept is None:
         return
-    for number in range(1, accept.max_stations + 1):
+    for name in guest_ids(accept):
         yield Evse(
-            id=f"guest-{number}",
-            station=f"guest-{number}",
+            id=name,
+            station=name,
             circuit=accept.circuit,
             max_a=accept.installer_max_a,
             rated_a=accept.installer_max_a,

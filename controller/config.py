@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic.fields import FieldInfo
 
 from controller.core.model import Trust
 
@@ -26,7 +27,8 @@ _UNITS = ("_a", "_w", "_kw", "_v", "_s", "_mb", "_ratio")
 class Section(BaseModel):
     """A table of the site file: unknown keys are errors, values never change.
 
-    Strict: `"32"` and `true` are no numbers. Lists and names become tuples, paths and enumerations where a field says so.
+    Strict: `"32"` and `true` are no numbers. TOML's lists and strings become tuples, paths and enumerations where a
+    field says so.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
@@ -249,7 +251,7 @@ def parse(path: Path, source: str) -> SiteFile:
     try:
         file = SiteFile.model_validate(table)
     except ValidationError as error:
-        raise SiteFileError(path, source, [_problem(detail) for detail in error.errors()]) from error
+        raise SiteFileError(path, source, _problems(error)) from error
     problems = list(_cross_checks(file))
     if problems:
         raise SiteFileError(path, source, problems)
@@ -263,6 +265,15 @@ def _syntax_problem(error: tomllib.TOMLDecodeError, source: str) -> Problem:
     place = re.search(r"at line (\d+)", str(error))
     line = int(place[1]) if place else max(1, len(source.splitlines()))  # "at end of document"
     return Problem(location=(), text=f"not valid TOML: {error}", remedy="mend the syntax there", line=line)
+
+
+def _problems(error: ValidationError) -> Iterator[Problem]:
+    details = error.errors()
+    inside = {detail["loc"][:length] for detail in details for length in range(len(detail["loc"]))}
+    for detail in details:
+        # A list is also called too short when all there is in it is wrong.
+        if detail["type"] != "too_short" or detail["loc"] not in inside:
+            yield _problem(detail)
 
 
 def _problem(detail: Any) -> Problem:  # noqa: ANN401 - pydantic's ErrorDetails, a TypedDict of a private module
@@ -319,7 +330,11 @@ def _remedy_for_unknown(location: Location) -> str:
 def _hint(location: Location) -> str:
     section = _section_for(location)
     field = section.model_fields.get(str(location[-1])) if section and location else None
-    return field.description or "" if field else ""
+    if field is None:
+        return ""
+    of_parts = (meta for part in get_args(field.annotation) for meta in getattr(part, "__metadata__", ()))
+    described = (meta.description for meta in of_parts if isinstance(meta, FieldInfo))
+    return next((text for text in (field.description, *described) if text), "")
 
 
 # -------------------------------------------------------------------------------------------------- between the parts
@@ -339,25 +354,32 @@ def evse_id(station: StationSection, evse: EvseSection) -> str:
     return station.id if len(station.evse) == 1 else f"{station.id}-{evse.number}"
 
 
+def guest_ids(accept: AcceptUnknown | None) -> list[str]:
+    """Return the ids, of station and EVSE alike, under which stations outside the file are known."""
+    return [] if accept is None else [f"guest-{number}" for number in range(1, accept.max_stations + 1)]
+
+
 def _duplicates(file: SiteFile) -> Iterator[Problem]:
     evses: list[tuple[Location, str]] = [
         (("station", i, "evse", j, "id"), evse_id(s, e))
         for i, s in enumerate(file.station)
         for j, e in enumerate(s.evse)
     ]
-    numbers: list[tuple[Location, str]] = [
-        (("station", i, "evse", j, "number"), f"{i}/{e.number}")
-        for i, s in enumerate(file.station)
-        for j, e in enumerate(s.evse)
+    stations: list[tuple[Location, str]] = [
+        (("station", i, "id"), station.id) for i, station in enumerate(file.station)
+    ]
+    numbers: list[list[tuple[Location, str]]] = [
+        [(("station", i, "evse", j, "number"), str(evse.number)) for j, evse in enumerate(station.evse)]
+        for i, station in enumerate(file.station)
     ]
     groups: list[list[tuple[Location, str]]] = [
         [(("circuit", i, "id"), circuit.id) for i, circuit in enumerate(file.circuit)],
         [(("meter", i, "id"), meter.id) for i, meter in enumerate(file.meter)],
         [(("meter", i, "circuit"), meter.circuit) for i, meter in enumerate(file.meter)],
         [(("contract", i, "id"), contract.id) for i, contract in enumerate(file.contract)],
-        [(("station", i, "id"), station.id) for i, station in enumerate(file.station)],
+        stations,
+        *numbers,
         evses,
-        numbers,
     ]
     for group in groups:
         seen: set[str] = set()
@@ -365,6 +387,11 @@ def _duplicates(file: SiteFile) -> Iterator[Problem]:
             if name in seen:
                 yield Problem(location=location, text=f"{name!r} is there twice", remedy="give each its own")
             seen.add(name)
+    kept = set(guest_ids(file.ocpp.accept_unknown))
+    for location, name in stations + evses:
+        if name in kept:
+            text = f"{name!r} is kept for a station that [ocpp.accept_unknown] lets in"
+            yield Problem(location=location, text=text, remedy="choose another id")
 
 
 def _circuit_problems(file: SiteFile) -> Iterator[Problem]:
@@ -466,8 +493,8 @@ def line_of(source: str, location: Location) -> int | None:
     return None
 
 
-_HEADER = re.compile(r"\s*(?P<open>\[\[?)\s*(?P<name>[^\[\]#]+?)\s*\]")
-_KEY = re.compile(r"""\s*(?P<name>[\w\s."'-]+?)\s*=\s*(?P<value>.*)""")
+_HEADER = re.compile(r"(?P<open>\[\[?)\s*(?P<name>[^\[\]]+?)\s*\]\]?")
+_KEY = re.compile(r"""(?P<name>[\w\s."'-]+?)\s*=\s*(?P<value>.*)""")
 
 
 def _places(source: str) -> dict[Location, int]:
@@ -478,20 +505,18 @@ def _places(source: str) -> dict[Location, int]:
     inside: Location | None = None  # the list over several lines that the line is in
     items = 0
     for number, line in enumerate(source.splitlines(), start=1):
+        code = line.partition("#")[0].strip()
         if inside is not None:
-            if line.lstrip().startswith("{"):
-                places[*inside, items] = number
-                items += 1
-            inside = None if _code(line).endswith("]") else inside
-        elif header := _HEADER.match(line):
+            items = _note_items(places, inside, items, code, number)
+            inside = None if code.endswith("]") else inside
+        elif header := _HEADER.fullmatch(code):
             here = _table(header["name"], tables, repeated=header["open"] == "[[")
             _note(places, here, number)
-        elif key := _KEY.match(line):
-            location = (*here, *_parts(key["name"]))
+        elif key := _KEY.fullmatch(code):
+            location, value = (*here, *_parts(key["name"])), key["value"]
             _note(places, location, number)
-            value = _code(key["value"])
-            if value.startswith("[") and not value.endswith("]"):
-                inside, items = location, 0
+            items = _note_items(places, location, 0, value, number)
+            inside = location if value.startswith("[") and not value.endswith("]") else None
     return places
 
 
@@ -508,10 +533,6 @@ def _table(name: str, tables: dict[Location, int], *, repeated: bool) -> Locatio
     return location
 
 
-def _code(line: str) -> str:
-    return line.partition("#")[0].strip()
-
-
 def _parts(name: str) -> list[str]:
     return [part.strip().strip("\"'") for part in name.split(".")]
 
@@ -520,3 +541,11 @@ def _note(places: dict[Location, int], location: Location, number: int) -> None:
     """Note where something is, and where the tables around it first appear."""
     for length in range(1, len(location) + 1):
         places.setdefault(location[:length], number)
+
+
+def _note_items(places: dict[Location, int], location: Location, items: int, code: str, number: int) -> int:
+    """Note where the tables of a list are written in braces; return how many there are so far."""
+    for _ in range(code.count("{")):
+        places[*location, items] = number
+        items += 1
+    return items

@@ -6,6 +6,7 @@ card loses journal lines, never control cycles (invariant C7).
 
 import asyncio
 import logging
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,9 @@ from typing import Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from controller.core.decide import decide
 from controller.core.model import Decision, EvseEvidence, Memory, MeterReading, Site, Snapshot
+from controller.loop import decide_or_fail_safe
+from controller.store import drop_cut_off_line
 
 QUEUED: Final = 600
 BATCH_S: Final = 2.0
@@ -67,6 +69,8 @@ class Journal:
         self._cycles = 0
         self._complained = False
         self._headed = False
+        self._after_gap = False
+        self._writing = threading.Lock()  # a cancelled write goes on in its thread
 
     def record(self, snapshot: Snapshot, memory: Memory, decision: Decision) -> None:
         """Queue one cycle; when the disk does not keep up the cycle is lost and counted."""
@@ -92,22 +96,26 @@ class Journal:
     async def run(self) -> None:
         """Write queued cycles for ever, in batches."""
         while True:
-            batch = [await self._queue.get()]
             await asyncio.sleep(BATCH_S)
-            await self.flush(batch)
+            await self.flush()
 
-    async def flush(self, batch: list[Line] | None = None) -> None:
-        """Write what is queued now."""
-        lines = batch or []
+    async def flush(self) -> None:
+        """Write what is queued now. After a gap, cycles up to the next keyframe are lost: none can be replayed."""
+        lines = []
         while not self._queue.empty():
-            lines.append(self._queue.get_nowait())
+            line = self._queue.get_nowait()
+            if self._after_gap and line.memory is None:
+                self.lost += 1
+                continue
+            self._after_gap = False
+            lines.append(line)
         if not lines:
             return
         try:
             await asyncio.to_thread(self._write, lines)
         except OSError as error:
             self.lost += len(lines)
-            self._cycles = 0
+            self._cycles, self._after_gap = 0, True
             if not self._complained:
                 _log.warning("journal: %s; control goes on without it", error)
             self._complained = True
@@ -115,10 +123,15 @@ class Journal:
             self._complained = False
 
     def _write(self, lines: list[Line]) -> None:
+        with self._writing:
+            self._append(lines)
+
+    def _append(self, lines: list[Line]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if self._path.exists() and self._path.stat().st_size > self._half_bytes:
             self._path.replace(self._path.with_suffix(".1.jsonl"))
             self._headed = False
+        drop_cut_off_line(self._path)
         with self._path.open("ab") as file:
             if not self._headed:
                 file.write(_HEADER.dump_json(Header(site=self._site)) + b"\n")
@@ -144,13 +157,13 @@ def replay(path: Path) -> Iterator[Difference | None]:
     memory: Memory | None = None
     for number, text in enumerate(_lines(path), start=1):
         if text.startswith(b'{"site"'):
-            site = _parsed(_HEADER, text, path, number).site
+            site, memory = _parsed(_HEADER, text, path, number).site, None
             continue
         line = _parsed(_LINE, text, path, number)
         memory = line.memory or memory
         if site is None or memory is None:
             continue
-        decision, memory = decide(_snapshot(line, site), memory)
+        decision, memory, _ = decide_or_fail_safe(_snapshot(line, site), memory)
         recorded, decided = _DECISION.dump_json(line.decision).decode(), _DECISION.dump_json(decision).decode()
         yield None if recorded == decided else Difference(line=number, recorded=recorded, decided=decided)
 

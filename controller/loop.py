@@ -4,7 +4,8 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 from controller.board import Board
 from controller.core.decide import decide
@@ -20,6 +21,7 @@ KEPT_DURATIONS: Final = 3600
 _log = logging.getLogger("laadplein.loop")
 
 Recorder = Callable[[Snapshot, Memory, Decision], None]
+_T = TypeVar("_T")
 
 
 class ControlLoop:
@@ -39,8 +41,11 @@ class ControlLoop:
         self.publishers = list(publishers)
         self.durations_s: deque[float] = deque(maxlen=KEPT_DURATIONS)
         self.report: CycleReport | None = None
+        self.failures = 0
         self._board, self._clock, self._reconciler, self._recorder = board, clock, reconciler, recorder
         self._number = self._overruns = 0
+        self._failing = False
+        self._complained: set[int] = set()
         self._excursion_s = {circuit.id: 0.0 for circuit in board.site.circuits}
 
     async def run(self) -> None:
@@ -86,16 +91,25 @@ class ControlLoop:
             setpoints_failed=self._reconciler.failed,
             readings_rejected=dict(self._board.rejected),
         )
-        for publisher in self.publishers:
-            publisher.publish(self.report)
+        self._publish(self.report)
         return self.report
 
     def _decide(self, snapshot: Snapshot, memory: Memory) -> tuple[Decision, Memory]:
-        try:
-            return decide(snapshot, memory)
-        except Exception as error:  # noqa: BLE001 - the one guard around `decide`: fallback currents, an alarm, and on
-            _log.critical("decide failed: fallback currents for everybody", exc_info=error)
-            return failsafe(snapshot, f"{type(error).__name__}: {error}"), Memory()
+        decision, after, error = decide_or_fail_safe(snapshot, memory)
+        if error is not None:
+            self.failures += 1
+            if not self._failing:
+                _log.critical("decide failed: fallback currents for everybody", exc_info=error)
+        self._failing = error is not None
+        return decision, after
+
+    def _publish(self, report: CycleReport) -> None:
+        """Hand a report out. A publisher that raises, against its word, is logged once and stops nobody (C7)."""
+        for publisher in list(self.publishers):
+            outcome = _attempt(partial(publisher.publish, report))
+            if isinstance(outcome, Exception) and id(publisher) not in self._complained:
+                self._complained.add(id(publisher))
+                _log.error("%s cannot publish; told once", type(publisher).__name__, exc_info=outcome)
 
     def _count_excursions(self, decision: Decision, before: Memory) -> None:
         """Add the time since the last cycle to every circuit that is above its limit."""
@@ -103,3 +117,19 @@ class ControlLoop:
         for circuit in decision.circuits.values():
             if circuit.overloaded:
                 self._excursion_s[circuit.id] += max(0.0, min(since_s, 2.0 * PERIOD_S))
+
+
+def decide_or_fail_safe(snapshot: Snapshot, memory: Memory) -> tuple[Decision, Memory, Exception | None]:
+    """Decide. Where that fails: fallback currents with an alarm, nothing remembered, and what went wrong."""
+    outcome = _attempt(partial(decide, snapshot, memory))
+    if isinstance(outcome, Exception):
+        return failsafe(snapshot, f"{type(outcome).__name__}: {outcome}"), Memory(), outcome
+    return *outcome, None
+
+
+def _attempt(work: Callable[[], _T]) -> _T | Exception:
+    """Return what `work` returns or raises: the one guard around `decide`, and around those who only look on."""
+    try:
+        return work()
+    except Exception as error:  # noqa: BLE001 - whatever fails, the next cycle comes
+        return error

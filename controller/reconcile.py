@@ -57,7 +57,7 @@ class Reconciler:
         self.sent = self.confirmed = self.failed = 0
         self._board, self._clock, self._start = board, clock, start
         self._flights: dict[str, _Flight] = {}
-        self._install_after_s: dict[str, float] = {}
+        self._install_refused: dict[str, tuple[ChargingStation, float]] = {}
         self._repeat_after_s: dict[str, float] = {}
 
     def apply(self, decision: Decision) -> None:
@@ -74,7 +74,7 @@ class Reconciler:
             if live is None:
                 continue
             evidence = self._board.evidence(setpoint.evse)
-            urgency = self._urgency(setpoint, evidence)
+            urgency = self._urgency(setpoint, evidence, live.station)
             if urgency is not None:
                 yield Job(
                     urgency=urgency,
@@ -85,11 +85,13 @@ class Reconciler:
                     lease=Lease(value_a=setpoint.value_a, fallback_a=setpoint.fallback_a, lease_s=setpoint.lease_s),
                 )
 
-    def _urgency(self, setpoint: Setpoint, evidence: EvseEvidence) -> Urgency | None:
+    def _urgency(self, setpoint: Setpoint, evidence: EvseEvidence, station: ChargingStation) -> Urgency | None:
         """Return how urgent the next command to an EVSE is, or None when it holds what it should."""
         now_s, evse = self._clock.now_s(), setpoint.evse
         if not evidence.verified:
-            return Urgency.FALLBACK if now_s >= self._install_after_s.get(evse, now_s) else None
+            refused_by, again_s = self._install_refused.get(evse, (station, now_s))
+            # A station on a new connection may have been repaired: it is asked at once.
+            return Urgency.FALLBACK if refused_by is not station or now_s >= again_s else None
         if evidence.transaction is None:
             return None
         if setpoint.reason.code is ReasonCode.DISOBEDIENT and not evidence.in_flight:
@@ -100,12 +102,13 @@ class Reconciler:
         work = self._install(job) if job.urgency is Urgency.FALLBACK else self._offer(job)
         task = self._start(f"command {job.evse}", work)
         self._flights[job.station.id] = _Flight(job=job, since_s=self._clock.now_s(), task=task)
-        task.add_done_callback(lambda done: self._landed(job.station.id, done))
+        task.add_done_callback(lambda _: self._landed(job))
 
-    def _landed(self, station: str, task: asyncio.Task[None]) -> None:
-        flight = self._flights.get(station)
-        if flight is not None and flight.task is task:
-            del self._flights[station]
+    def _landed(self, job: Job) -> None:
+        del self._flights[job.station.id]
+        if self._is_live(job) and self._board.evidence(job.evse).in_flight:
+            # Its transaction ended meanwhile, or the driver failed: no answer will come that says more.
+            self._board.command_unanswered(job.evse)
 
     async def _offer(self, job: Job) -> None:
         lease, asked_at_s = job.lease, self._clock.now_s()
@@ -135,16 +138,20 @@ class Reconciler:
             self.failed += 1
         except StationError:
             self.failed += 1
-            self._install_after_s[job.evse] = self._clock.now_s() + RETRY_S
+            self._install_refused[job.evse] = (job.station, self._clock.now_s() + RETRY_S)
         else:
-            self._install_after_s.pop(job.evse, None)
-            self._if_current(job, lambda: self._board.fallback_installed(job.evse))
+            self._install_refused.pop(job.evse, None)
+            if self._is_live(job):
+                self._board.fallback_installed(job.evse)
 
     def _if_current(self, job: Job, note: Callable[[], None]) -> None:
         """Note an outcome only while the session and transaction that it belongs to are the live ones (C6)."""
-        live, evidence = self._board.station_of(job.evse), self._board.evidence(job.evse)
-        if live is not None and live.station is job.station and (evidence.transaction or "") == job.transaction:
+        if self._is_live(job) and (self._board.evidence(job.evse).transaction or "") == job.transaction:
             note()
+
+    def _is_live(self, job: Job) -> bool:
+        live = self._board.station_of(job.evse)
+        return live is not None and live.station is job.station
 
     def _hurry(self) -> None:
         """Give up waiting for raises that have been unanswered for a second: their stations are needed."""

@@ -8,6 +8,7 @@ clock when a checkpoint is read: a restart, or a reboot, must not make an old le
 import asyncio
 import logging
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -46,7 +47,7 @@ _INSTANTS: Final = ("_at_s", "_since_s", "_until_s")
 def rebased(value: _T, shift_s: float) -> _T:
     """Return `value` with every instant in it, however deep, moved by `shift_s`."""
     if isinstance(value, Mapping):
-        return {key: rebased(inner, shift_s) for key, inner in value.items()}  # type: ignore[return-value]
+        return {key: rebased(inner, shift_s) for key, inner in value.items()}  # type: ignore[return-value]  # a mapping stays one
     if not is_dataclass(value) or isinstance(value, type):
         return value
     changes: dict[str, Any] = {}
@@ -65,6 +66,7 @@ class CheckpointFile:
     def __init__(self, directory: Path | None, clock: Clock) -> None:
         self._path = None if directory is None else directory / "checkpoint.json"
         self._clock = clock
+        self._writing = threading.Lock()  # a cancelled save goes on in its thread
 
     def load(self) -> tuple[Memory, dict[str, EvseEvidence]]:
         """Return what was kept, on today's clock; safe defaults when there is nothing usable."""
@@ -96,22 +98,22 @@ class CheckpointFile:
         )
         await asyncio.to_thread(self._write, self._path, checkpoint)
 
-    @staticmethod
-    def _write(path: Path, checkpoint: Checkpoint) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def _write(self, path: Path, checkpoint: Checkpoint) -> None:
         new = path.with_suffix(".new")
-        with new.open("wb") as file:
-            file.write(_CHECKPOINT.dump_json(checkpoint))
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
+        with self._writing:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with new.open("wb") as file:
+                file.write(_CHECKPOINT.dump_json(checkpoint))
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(path)
 
 
 class TransactionFile:
     """The record of transactions, one JSON line each. Implements the `TransactionLog` port.
 
-    Without a directory it is kept in memory only, and a restart forgets it. Ids are whole numbers (OCPP 1.6: integer),
-    never below the second they were given in, so that they stay unique even where the record was lost.
+    Without a directory it is kept in memory only, and a restart forgets it. Ids are whole numbers (some stations know
+    no others), never below the second they were given in, so that they stay unique even where the record was lost.
     """
 
     def __init__(self, directory: Path | None) -> None:
@@ -169,17 +171,26 @@ class TransactionFile:
         if path.exists() and path.stat().st_size > LARGEST_LOG_BYTES:
             path.replace(path.with_suffix(".1.jsonl"))
             records = [*running, *records]  # a start must not be lost with an old file while its transaction runs
+        drop_cut_off_line(path)
+        new = not path.exists()
         with path.open("ab") as file:
             file.writelines(_RECORD.dump_json(record) + b"\n" for record in records)
             file.flush()
             os.fsync(file.fileno())
+        if new:
+            _sync_folder(path.parent)
 
     def _read(self, path: Path) -> None:
         """Take up the record again; a line cut off by a power cut was never acknowledged."""
         for part in (path.with_suffix(".1.jsonl"), path):
-            if not part.exists():
+            try:
+                lines = part.read_bytes().split(b"\n")[:-1]
+            except FileNotFoundError:
                 continue
-            for line in part.read_bytes().splitlines():
+            except OSError as error:
+                _log.warning("%s is not readable and is left out: %s", part, error)
+                continue
+            for line in lines:
                 try:
                     record = _RECORD.validate_json(line)
                 except ValidationError:
@@ -188,6 +199,26 @@ class TransactionFile:
                 self._note(record)
 
 
+def drop_cut_off_line(path: Path) -> None:
+    """Cut a file of lines behind its last whole one, lest the next line be appended to half a line. Raises OSError."""
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    with path.open("rb+") as file:
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new file's name durable, which syncing the file alone does not."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
 def _identity(record: TransactionRecord) -> tuple[str, ...]:
-    """Return what makes two starts the same: OCPP 1.6 stations repeat one until it is answered."""
+    """Return what makes two starts the same: a station repeats one until it is answered."""
     return (record.station, record.evse, record.id_token, record.station_time, str(record.meter_wh))

@@ -25,7 +25,10 @@ class Supervisor:
 
     def start(self, name: str, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         """Run something once; a failure is logged and counted."""
-        return self._watched(self._group.create_task(self._once(name, work), name=name))
+        task = self._watched(self._group.create_task(self._once(name, work), name=name))
+        # Cancelled before its first step, it would never have been awaited.
+        task.add_done_callback(lambda _: work.close())
+        return task
 
     def keep(self, name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         """Run something for ever: when it fails or ends it is started again, after a growing pause."""
@@ -49,9 +52,12 @@ class Supervisor:
             _log.exception("%s failed", name)
 
     async def _again(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        pause_s = FIRST_PAUSE_S
+        loop, pause_s = asyncio.get_running_loop(), FIRST_PAUSE_S
         while True:
+            started_at_s = loop.time()
             await self._once(name, work())
+            if loop.time() - started_at_s > LONGEST_PAUSE_S:
+                pause_s = FIRST_PAUSE_S  # it had worked for long: not the failure of before
             _log.warning("%s ended; again in %.1f s", name, pause_s)
             await asyncio.sleep(pause_s)
             pause_s = min(LONGEST_PAUSE_S, 2.0 * pause_s)

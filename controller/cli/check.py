@@ -70,7 +70,7 @@ def implied(section: BaseModel, at: Location = ()) -> Iterator[tuple[Location, A
 
 
 def _show(ready: Commissioned, path: Path) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)  # names are the user's, shown as they are
     console.print(f"{path}: {ready.file.site.name}, valid")
     for root in ready.site.circuits:
         if root.parent is None:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import io
 import logging
 import sys
 from typing import Any
@@ -12,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from controller import state
-from controller.cli.main import UsageError
 from controller.cli.shared import print_json, say, stop_on_signals, tell, until
+from controller.cli.usage import UsageError
 from simulators.demo import Demo
 
 REFRESH_S = 0.5
@@ -45,7 +46,15 @@ async def _play(options: argparse.Namespace, *, live: bool) -> dict[str, Any]:
             telling = asyncio.create_task(_tell_progress(demo, options.seconds))
             await until(stop, options.seconds)
             telling.cancel()
+        if options.picture:
+            _save_picture(demo, options.picture)
         return demo.summary()
+
+
+def _save_picture(demo: Demo, path: str) -> None:
+    console = Console(record=True, width=150, file=io.StringIO())
+    console.print(_screen(demo, None))
+    console.save_svg(path, title="laadplein demo")
 
 
 async def _watch(demo: Demo, stop: asyncio.Event, seconds: float | None) -> None:
@@ -69,7 +78,7 @@ def _screen(demo: Demo, ends_at_s: float | None) -> Group:
     if report is None:
         return Group(Text("starting ..."))
     document = state.document(report, now_s=demo.clock.now_s())
-    return Group(_heading(demo, ends_at_s), *_circuit_lines(document), _evse_table(document))
+    return Group(_heading(demo, ends_at_s), _circuit_table(document), *_contract_lines(document), _evse_table(document))
 
 
 def _heading(demo: Demo, ends_at_s: float | None) -> Text:
@@ -83,17 +92,28 @@ def _heading(demo: Demo, ends_at_s: float | None) -> Text:
     )
 
 
-def _circuit_lines(document: state.Document) -> list[Text]:
-    lines = []
+def _circuit_table(document: state.Document) -> Table:
+    """Return a line for each circuit: what its meter shows, or what it may carry at most where it has none."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("circuit", "L1", "L2", "L3", ""):
+        table.add_column(heading, no_wrap=True, justify="right" if heading.startswith("L") else "left")
     for circuit in document["circuits"]:
-        measured = circuit["measured_a"] or circuit["base_a"]
-        figures = "  ".join(f"{now:5.1f}/{limit:g}" for now, limit in zip(measured, circuit["limit_a"], strict=True))
-        what = "measured" if circuit["measured_a"] else "base load"
-        lines.append(Text(f"{circuit['id']:8} {what:9} A {figures}", style="red" if circuit["overloaded"] else ""))
-    return lines + [
+        shown_a = circuit["measured_a"] or _most_a(circuit)
+        figures = [f"{now_a:5.1f} of {limit_a:g} A" for now_a, limit_a in zip(shown_a, circuit["limit_a"], strict=True)]
+        what = "measured" if circuit["measured_a"] else "at most (no meter)"
+        table.add_row(circuit["id"], *figures, what, style="red" if circuit["overloaded"] else "")
+    return table
+
+
+def _most_a(circuit: state.Document) -> list[float]:
+    return [base_a + all_a for base_a, all_a in zip(circuit["base_a"], circuit["committed_a"], strict=True)]
+
+
+def _contract_lines(document: state.Document) -> list[Text]:
+    return [
         Text(
-            f"contract {contract['used_kwh']:.3f} kWh used, {contract['allowed_kw']:.1f} kW allowed for the last "
-            f"{contract['remaining_s']:.0f} s, {contract['limit_kw']:g} kW on average"
+            f"contract of {contract['limit_kw']:g} kW: {contract['used_kwh']:.3f} kWh used in this interval, "
+            f"{contract['allowed_kw']:.1f} kW allowed for its last {contract['remaining_s']:.0f} s"
         )
         for contract in document["contracts"]
     ]
@@ -101,17 +121,18 @@ def _circuit_lines(document: state.Document) -> list[Text]:
 
 def _evse_table(document: state.Document) -> Table:
     table = Table(box=None, pad_edge=False)
-    for heading, justify in (("EVSE", "left"), ("state", "left"), ("offered A", "right"), ("measured A", "right")):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    table.add_column("EVSE", no_wrap=True, min_width=8)
+    table.add_column("state", no_wrap=True, min_width=14)
+    table.add_column("offered A", no_wrap=True, justify="right", min_width=9)
+    table.add_column("measured A", no_wrap=True, justify="right", min_width=15)
     table.add_column("why", no_wrap=True, overflow="ellipsis")
     for evse in document["evses"]:
-        measured = evse["measured_a"]
-        where = evse["state"] if evse["online"] else "OFFLINE"
+        measured_a = evse["measured_a"]
         table.add_row(
             evse["id"],
-            where,
+            evse["state"].replace("_", " ") if evse["online"] else "OFFLINE",
             "-" if evse["confirmed_a"] is None else f"{evse['confirmed_a']:.1f}",
-            "-" if measured is None else " ".join(f"{value:4.1f}" for value in measured),
+            "-" if measured_a is None else " ".join(f"{value_a:4.1f}" for value_a in measured_a),
             evse["why"] or "",
         )
     return table

@@ -9,13 +9,9 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import version
-from typing import Final
+from math import isfinite
 
-USAGE_EXIT: Final = 2
-
-
-class UsageError(Exception):
-    """Something that the user must change; the message says what."""
+from controller.cli.usage import USAGE_EXIT, UsageError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,8 +60,9 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=_positive, help="end by itself after so many seconds (default: Ctrl-C)")
-    parser.add_argument("--port", type=int, default=0, help="HTTP port on loopback (default: a free one)")
+    parser.add_argument("--port", type=_port, default=0, help="HTTP port on loopback (default: a free one)")
     parser.add_argument("--seed", type=int, default=1, help="the vehicles' seed")
+    parser.add_argument("--picture", metavar="FILE.svg", help="save the last screen as a picture")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout at the end, nothing else there")
 
 
@@ -78,7 +75,9 @@ def _add_station(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rotate", action="store_true", help="rotate the phases from one station to the next")
     parser.add_argument("--needs-kwh", type=_positive, default=40.0, help="what each vehicle needs (default 40)")
     parser.add_argument("--empty", action="store_true", help="no vehicle is plugged in")
-    parser.add_argument("--feed", metavar="HOST:PORT", help="tell a `laadplein meter --feed-port` what is drawn")
+    parser.add_argument(
+        "--feed", metavar="HOST:PORT", type=_address, help="tell a `laadplein meter --feed-port` what is drawn"
+    )
     parser.add_argument("--seconds", type=_positive, help="end after so many seconds (default: Ctrl-C)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout at the end, nothing else there")
@@ -87,12 +86,12 @@ def _add_station(parser: argparse.ArgumentParser) -> None:
 def _add_meter(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--map", required=True, metavar="NAME", help="register map; an unknown name lists them")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help="TCP port (default: a free one)")
-    parser.add_argument("--unit-id", type=int, default=1)
-    parser.add_argument("--base-a", type=float, default=20.0, help="base load per phase (default 20)")
-    parser.add_argument("--step-a", type=float, default=0.0, help="added to the base load half of the time")
+    parser.add_argument("--port", type=_port, default=0, help="TCP port (default: a free one)")
+    parser.add_argument("--unit-id", type=_unit_id, default=1)
+    parser.add_argument("--base-a", type=_finite, default=20.0, help="base load per phase (default 20)")
+    parser.add_argument("--step-a", type=_finite, default=0.0, help="added to the base load half of the time")
     parser.add_argument("--step-s", type=_positive, default=30.0, help="length of each half (default 30)")
-    parser.add_argument("--feed-port", type=int, help="add what `laadplein station --feed` sends to this UDP port")
+    parser.add_argument("--feed-port", type=_port, help="add what `laadplein station --feed` sends to this UDP port")
     parser.add_argument("--seconds", type=_positive, help="end after so many seconds (default: Ctrl-C)")
 
 
@@ -101,9 +100,16 @@ def _add_replay(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
-def _positive(text: str) -> float:
+def _finite(text: str) -> float:
     value = float(text)
-    if not 0 < value < float("inf"):
+    if not isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = _finite(text)
+    if value <= 0:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
     return value
 
@@ -113,6 +119,28 @@ def _positive_int(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
     return value
+
+
+def _port(text: str) -> int:
+    return _between(0, 65_535, text, "a port")
+
+
+def _unit_id(text: str) -> int:
+    return _between(0, 255, text, "a Modbus unit")
+
+
+def _between(lowest: int, highest: int, text: str, what: str) -> int:
+    value = int(text)
+    if not lowest <= value <= highest:
+        raise argparse.ArgumentTypeError(f"{text} is not {what} ({lowest} to {highest})")
+    return value
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is not an address; write HOST:PORT")
+    return host or "127.0.0.1", _port(port)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ import argparse
 import asyncio
 from contextlib import AsyncExitStack
 
-from controller.cli.main import UsageError
 from controller.cli.shared import alongside, stop_on_signals, tell
+from controller.cli.usage import UsageError
 from controller.clock import SystemClock
 from controller.core.electrical import Phases
 from drivers.modbus.regmap import MapError

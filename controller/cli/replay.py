@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from controller.cli.main import UsageError
 from controller.cli.shared import print_json, say
+from controller.cli.usage import UsageError
 from controller.journal import JournalError, replay
 
 

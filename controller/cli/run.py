@@ -4,8 +4,8 @@ import argparse
 import asyncio
 
 from controller.app import Gateway
-from controller.cli.main import UsageError
 from controller.cli.shared import site_at, stop_on_signals
+from controller.cli.usage import UsageError
 from controller.clock import SystemClock
 from controller.commissioning import Commissioned
 

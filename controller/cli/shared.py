@@ -4,21 +4,31 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 from pathlib import Path
 from typing import Any
 
-from controller.cli.main import UsageError
+from controller.cli.usage import UsageError
 from controller.commissioning import Commissioned, commission
-from controller.config import SiteFileError
+from controller.config import Problem, SiteFile, SiteFileError, did_you_mean
+from drivers.modbus import regmap
 
 
 def site_at(path: str) -> Commissioned:
     """Read a site file. Raises UsageError with every problem."""
     try:
-        return commission(Path(path))
+        return commission(Path(path), _driver_problems)
     except SiteFileError as error:
         raise UsageError(str(error)) from error
+
+
+def _driver_problems(file: SiteFile) -> Iterator[Problem]:
+    """Find what the drivers do not know: the shell cannot ask them, it must not import them."""
+    maps = regmap.available()
+    for index, meter in enumerate(file.meter):
+        if meter.map not in maps:
+            text = f"there is no register map {meter.map!r}"
+            yield Problem(location=("meter", index, "map"), text=text, remedy=did_you_mean(meter.map, maps))
 
 
 def print_json(value: dict[str, Any]) -> None:

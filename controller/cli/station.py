@@ -2,12 +2,13 @@
 
 import argparse
 import asyncio
+import os
 from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from controller.cli.main import UsageError
 from controller.cli.shared import alongside, print_json, stop_on_signals, tell
+from controller.cli.usage import UsageError
 from controller.clock import SystemClock
 from simulators.feed import FeedSender
 from simulators.physics import PhysicalCircuit, PlacedEvse, SitePhysics
@@ -68,11 +69,8 @@ def _physics(options: argparse.Namespace, stations: Sequence[SimulatedStation]) 
     return SitePhysics(circuits=(PhysicalCircuit(id="site", limit_a=(1e6, 1e6, 1e6)),), evses=placed)
 
 
-async def _feed(address: str, physics: SitePhysics) -> None:
-    host, _, port = address.rpartition(":")
-    if not port.isdigit():
-        raise UsageError(f"--feed {address}: write HOST:PORT")
-    sender = FeedSender(host or "127.0.0.1", int(port), source=f"stations-{id(physics):x}")
+async def _feed(address: tuple[str, int], physics: SitePhysics) -> None:
+    sender = FeedSender(*address, source=f"stations-{os.getpid()}")
     await sender.run(lambda: physics.flow("site").vehicles_a)
 
 

@@ -6,7 +6,7 @@ coefficients >= 0 this is the exact max-min allocation (Radunovic and Le Boudec,
 min-max fairness"). O(E log E) for E = askers x constraints on their path.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from math import inf
@@ -38,12 +38,18 @@ class Filled:
 
 
 def admit(
-    asks: Sequence[Ask], order: Sequence[int], capacity: Sequence[float], spare: Sequence[Sequence[float] | None]
+    asks: Sequence[Ask],
+    order: Sequence[int],
+    capacity: Sequence[float],
+    spare: Sequence[Sequence[float] | None],
+    *,
+    must: Collection[int] = (),
 ) -> tuple[list[bool], list[int | None]]:
     """Admit askers in `order` at their lower bound, as long as every constraint on their path has room.
 
     `spare[i]`, if given, is the room per constraint that must remain after letting asker `i` in (a newcomer must not be
-    let in on the last ampere). Returns who is in, and for who is not, the constraint that had no room.
+    let in on the last ampere). Those in `must` get in even where they do not fit. Returns who is in, and for who is
+    not, the constraint that had no room.
     """
     left = list(capacity)
     admitted = [False] * len(asks)
@@ -53,7 +59,7 @@ def admit(
         blocker = next(
             (c for c, share in ask.uses if left[c] - (keep[c] if keep else 0.0) < share * ask.lower_a - EPSILON), None
         )
-        if blocker is None:
+        if blocker is None or index in must:
             admitted[index] = True
             for constraint, share in ask.uses:
                 left[constraint] -= share * ask.lower_a

@@ -5,7 +5,7 @@ A circuit's meter contains its vehicles, and their samples are seconds to a minu
 - the residual (meter less the vehicles' last known draw) rises into the base load at once, except for what a raise of
   ours, up to 15 s ago, explains (docs/control.md, "Base load");
 - it falls only when every drawing EVSE has been sampled since: until then a vehicle may be what fell. But it is never
-  more than the meter shows, less what vehicles were sampled to draw within 2 s of it;
+  more than the meter shows, less what vehicles were sampled to draw at that time (within 2 s and half its period);
 - one meter sample alone does not count while the overload is at most 1.3 times the limit (motor starts).
 
 Nothing that a vehicle may still take is ever counted as free, and nothing is counted twice for long.
@@ -47,7 +47,7 @@ ALIGNED_S: Final = 2.0
 PEAK_FADE_S: Final = 900.0
 RISE_WINDOW_S: Final = 15.0
 RISE_HISTORY_S: Final = 900.0
-RISE_FADE: Final = 0.98  # per window: a rise is forgotten over some ten minutes without another
+RISE_FADE_RATIO: Final = 0.98  # per window: a rise is forgotten over some ten minutes without another
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,7 +205,9 @@ class _Meter:
         base_next = lower(base_next, higher(ceiling, steady))
         epoch_since_s = self.memory.epoch_since_s
         if epoch_since_s is None or self._sampled_since(epoch_since_s):
-            base, base_next, epoch_since_s = base_next, steady, reading.sampled_at_s
+            # What a new sample of a vehicle gives back to the residual is no rise, and waits for no second sample.
+            base = higher(base_next, lower(base, residual))
+            base_next, epoch_since_s = steady, reading.sampled_at_s
         return replace(
             self.memory,
             sample=reading.sample,
@@ -237,7 +239,9 @@ class _Meter:
         evidence = self.snapshot.evses.get(self.snapshot.site.evses[index].id)
         if self.reading is None or evidence is None or evidence.measured_at_s is None:
             return False
-        return abs(evidence.measured_at_s - self.reading.sampled_at_s) <= ALIGNED_S
+        # One vehicle sample must not stand beside two meter samples: it says nothing of the time between them.
+        apart_s = abs(evidence.measured_at_s - self.reading.sampled_at_s)
+        return apart_s <= min(ALIGNED_S, 0.5 * self.reading.period_s)
 
     def _attribute(
         self, residual: Load, held: Load, measured: Load, credits_a: list[Phases], settled: set[int]
@@ -255,7 +259,7 @@ class _Meter:
                 credit[phase] += waiting[phase] * share
                 credits_a[evse] = (credit[0], credit[1], credit[2])
 
-    def _pending_a(self, index: int, credit: Phases) -> Phases:
+    def _pending_a(self, index: int, credit_a: Phases) -> Phases:
         """What a raise of the last 15 s, or the start of a transaction, may still add to the last sample."""
         evse = self.snapshot.site.evses[index]
         evidence = self.snapshot.evses.get(evse.id)
@@ -267,7 +271,7 @@ class _Meter:
         draw = self.commitments[index].draw_a or ZERO
         pending = [0.0, 0.0, 0.0]
         for phase in evse.phases:
-            pending[phase] = max(0.0, ATTRIBUTION_RATIO * (told_a - draw[phase]) - credit[phase])
+            pending[phase] = max(0.0, ATTRIBUTION_RATIO * (told_a - draw[phase]) - credit_a[phase])
         return (pending[0], pending[1], pending[2])
 
     def _debounced(self, residual: Load, measured: Load) -> Load:
@@ -332,7 +336,12 @@ def _watch(memory: CircuitMemory, quality: MeterQuality, reading: MeterReading, 
     rise = higher(memory.rise, minus(base, memory.trough))
     trough, trough_since_s = lower(memory.trough, base), memory.trough_since_s
     if trough_since_s is None or now_s - trough_since_s >= RISE_WINDOW_S:
-        rise = (RISE_FADE * rise[0], RISE_FADE * rise[1], RISE_FADE * rise[2], RISE_FADE * rise[3])
+        rise = (
+            RISE_FADE_RATIO * rise[0],
+            RISE_FADE_RATIO * rise[1],
+            RISE_FADE_RATIO * rise[2],
+            RISE_FADE_RATIO * rise[3],
+        )
         trough, trough_since_s = base, now_s
     return replace(
         memory,

@@ -6,6 +6,7 @@ outcome; room counts as free only when a measurement shows the drop, or when a p
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Final
 
 from controller.core.electrical import ZERO, Phases
@@ -58,15 +59,25 @@ def deaf_outcome_a(evse: Evse, evidence: EvseEvidence, snapshot: Snapshot) -> fl
         return evse.fallback_a
     if evse.trust is Trust.NONE:
         return evse.rated_a
-    now_s, policy = snapshot.now_s, snapshot.site.policy
-    if evidence.sent_a is None or evidence.confirmed_a is None:
+    now_s, lease_s = snapshot.now_s, snapshot.site.policy.lease_s
+    unknown = evidence.sent_a is None or evidence.confirmed_a is None
+    if unknown and now_s - snapshot.started_at_s <= lease_s + LEASE_GRACE_S:
         # Nobody remembers what it was told, so it may hold the lease of a gateway before this one.
-        forgotten = now_s - snapshot.started_at_s > policy.lease_s + LEASE_GRACE_S
-        return evse.fallback_a if forgotten else evse.rated_a
-    last_a = max(evidence.sent_a, evidence.confirmed_a)
-    if evidence.lease_until_s is None or now_s <= evidence.lease_until_s + LEASE_GRACE_S:
-        return max(last_a, evse.fallback_a)
-    return evse.fallback_a
+        return evse.rated_a
+    ended = now_s > _lease_until_s(evidence, lease_s) + LEASE_GRACE_S
+    return evse.fallback_a if ended else max(told_a(evidence), evse.fallback_a)
+
+
+def told_a(evidence: EvseEvidence) -> float:
+    """Return the most of what was sent and what was confirmed: a command without an answer may have arrived."""
+    return max(evidence.sent_a or 0.0, evidence.confirmed_a or 0.0)
+
+
+def _lease_until_s(evidence: EvseEvidence, lease_s: float) -> float:
+    """Return when the last lease that a station may hold ends. One that was not answered may have begun as well."""
+    if evidence.sent_a == evidence.confirmed_a or evidence.sent_at_s is None:
+        return inf if evidence.lease_until_s is None else evidence.lease_until_s
+    return max(evidence.lease_until_s or -inf, evidence.sent_at_s + lease_s)
 
 
 def commit(evse: Evse, evidence: EvseEvidence, memory: EvseMemory, snapshot: Snapshot) -> tuple[Commitment, EvseMemory]:
@@ -116,20 +127,21 @@ def _commanded(
 ) -> tuple[Commitment, EvseMemory]:
     """Judge an EVSE whose transaction we control."""
     now_s = snapshot.now_s
+    allowed_a = told_a(evidence)
     if evidence.sent_a is None or evidence.confirmed_a is None:
-        told_a = deaf_outcome_a(evse, evidence, snapshot)
-    else:
-        told_a = max(evidence.sent_a, evidence.confirmed_a)
+        allowed_a = max(allowed_a, deaf_outcome_a(evse, evidence, snapshot))
     # A sample from before the last change says nothing about obedience to it.
     age_s = _sampled_after_s(evidence)
     measured_a = max(draw_a) if draw_a is not None and age_s >= 0.0 else 0.0
-    held_a = _held(evse, evidence, memory.held_a, max(told_a, measured_a), now_s)
-    settled_a = measured_a if age_s >= SETTLE_S else 0.0
-    overdrawn_since_s = _overdrawn_since(memory, settled_a, told_a, now_s)
+    held_a = _held(evse, evidence, memory.held_a, allowed_a, measured_a, now_s)
+    overdrawn_since_s = _overdrawn_since(memory, measured_a if age_s >= SETTLE_S else 0.0, allowed_a, now_s)
+    if draw_a is None and memory.overdrawn_since_s is not None:
+        # Whoever drew too much and then sends no samples is not taken for obedient.
+        held_a, overdrawn_since_s = max(memory.held_a, allowed_a), memory.overdrawn_since_s
     disobedient = overdrawn_since_s is not None and now_s - overdrawn_since_s >= OVERDRAW_S
     commitment = Commitment(
         committed_a=held_a,
-        setpoint_a=told_a if evidence.sent_a is None else evidence.sent_a,
+        setpoint_a=allowed_a if evidence.sent_a is None else evidence.sent_a,
         draw_a=draw_a,
         controllable=not (evidence.in_flight or evidence.refused or disobedient),
         deaf=False,
@@ -145,8 +157,11 @@ def _sampled_after_s(evidence: EvseEvidence) -> float:
     return evidence.measured_at_s - evidence.confirmed_at_s
 
 
-def _held(evse: Evse, evidence: EvseEvidence, held_a: float, floor_a: float, now_s: float) -> float:
+def _held(
+    evse: Evse, evidence: EvseEvidence, held_a: float, allowed_a: float, measured_a: float, now_s: float
+) -> float:
     """Let go of the room of a decrease only on evidence."""
+    floor_a = max(allowed_a, measured_a)
     if floor_a >= held_a:
         return floor_a
     confirmed_at_s = evidence.confirmed_at_s
@@ -156,7 +171,7 @@ def _held(evse: Evse, evidence: EvseEvidence, held_a: float, floor_a: float, now
     seen = (
         evidence.measured_a is not None
         and _sampled_after_s(evidence) >= 0.0
-        and max(evidence.measured_a) <= held_a - RELEASE_SHARE * (held_a - floor_a)
+        and max(evidence.measured_a) <= held_a - RELEASE_SHARE * (held_a - allowed_a)
     )
     return floor_a if proven or seen else held_a
 

@@ -36,15 +36,15 @@ def account(
     sample_unix_s = snapshot.unix_s - (snapshot.now_s - reading.sampled_at_s)
     interval = int(sample_unix_s // length_s)
     into_s = sample_unix_s - interval * length_s
-    if memory.counted_at_s is None or reading.sampled_at_s < memory.counted_at_s or interval - memory.interval > 1:
+    since_s = 0.0 if memory.counted_at_s is None else reading.sampled_at_s - memory.counted_at_s
+    # Boundaries follow from a clock that may be set: what does not follow from the sample before is unknown.
+    rolled = interval == memory.interval + 1 and into_s <= since_s
+    if since_s <= 0.0 or not (rolled or interval == memory.interval):
         counted_wh = _unknown_wh(contract, into_s)
+    elif rolled:
+        counted_wh = _energy_wh(contract, memory, reading, since_s) * into_s / since_s
     else:
-        since_s = reading.sampled_at_s - memory.counted_at_s
-        energy_wh = _energy_wh(contract, memory, reading, since_s)
-        if interval == memory.interval:
-            counted_wh = memory.counted_wh + energy_wh
-        else:
-            counted_wh = energy_wh * min(1.0, into_s / since_s)
+        counted_wh = memory.counted_wh + _energy_wh(contract, memory, reading, since_s)
     return ContractMemory(
         interval=interval,
         counted_wh=counted_wh,
@@ -132,13 +132,13 @@ def _used_wh(contract: Contract, memory: ContractMemory, snapshot: Snapshot) -> 
     into_s = snapshot.unix_s - interval * length_s
     if memory.counted_at_s is None:
         return _unknown_wh(contract, into_s)
-    since_s = snapshot.now_s - memory.counted_at_s
+    reading = snapshot.meters.get(contract.circuit)
+    silent_s = snapshot.now_s - memory.counted_at_s
+    power_w = max(0.0, memory.power_w or 0.0)
+    if reading is None or silent_s > GAP_PERIODS * reading.period_s:
+        power_w = max(power_w, contract.import_w)
     if memory.interval == interval:
-        return memory.counted_wh + _estimated_wh(contract, memory, since_s)
-    return _estimated_wh(contract, memory, min(since_s, into_s))
-
-
-def _estimated_wh(contract: Contract, memory: ContractMemory, seconds: float) -> float:
-    last_w = max(0.0, memory.power_w or 0.0)
-    power_w = last_w if seconds <= GAP_PERIODS else max(last_w, contract.import_w)
-    return power_w * seconds / HOUR_S
+        return memory.counted_wh + power_w * silent_s / HOUR_S
+    if memory.interval < interval and into_s <= silent_s:
+        return power_w * into_s / HOUR_S
+    return _unknown_wh(contract, into_s)

@@ -10,9 +10,10 @@ from math import isfinite
 
 from controller.core.allocate import Ask, Filled, admit, fill
 from controller.core.demand import Want, order, remember, resting_until_s, wants
-from controller.core.electrical import HIGHEST_V, Load, Phases, amperes, load_of, on_phases, total
+from controller.core.electrical import HIGHEST_V, WATTS, Load, amperes, load_of, on_phases, total
 from controller.core.facts import BELIEVED, CHANNELS, Facts, gather, margins, room
 from controller.core.guard import inspect, safe_value_a, unfit
+from controller.core.limits import Bound
 from controller.core.model import (
     MEMORY_VERSION,
     Alarm,
@@ -78,7 +79,8 @@ def _share(facts: Facts) -> tuple[list[Verdict], list[float]]:
     resting = [resting_until_s(facts, want.index) for want in wanted]
     newcomers = [margin if facts.evse_memories[want.index].on_since_s is None else None for want in wanted]
     awake = [position for position in ranked if resting[position] is None]
-    admitted, blockers = admit(asks, awake, capacity, newcomers)
+    must = {i for i, want in enumerate(wanted) if facts.evses[want.index].never_zero}
+    admitted, blockers = admit(asks, awake, capacity, newcomers, must=must)
     shares = _fill_both(asks, admitted, capacity, margin)
     goals_a = [
         settle(facts.commitments[want.index].setpoint_a, shares.low.values_a[i], shares.high.values_a[i])
@@ -174,7 +176,7 @@ def _circuits(facts: Facts, values_a: dict[int, float]) -> dict[str, CircuitStat
             committed_w=committed[3],
             headroom_w=left[3] if isfinite(limit[3]) else None,
             quality=base.quality,
-            overloaded=_excess(base.measured, bound.value_a) is not None,
+            overloaded=_excess(base.measured, bound) is not None,
         )
     return result
 
@@ -195,17 +197,21 @@ def _alarms(facts: Facts) -> list[Alarm]:
         if base.quality in (MeterQuality.STALE, MeterQuality.LOST):
             text = "no believable reading: reckoning with the worst base load"
             alarms.append(Alarm(code=AlarmCode.METER_LOST, subject=circuit.id, text=text))
-        elif (excess := _excess(base.measured, bound.value_a)) is not None:
+        elif (excess := _excess(base.measured, bound)) is not None:
             alarms.append(Alarm(code=AlarmCode.EXCURSION, subject=circuit.id, text=excess))
     return alarms + _station_alarms(facts) + _contract_alarms(facts)
 
 
-def _excess(measured: Load | None, limit_a: Phases) -> str | None:
-    """Describe the phase that is most above its limit, if one is."""
+def _excess(measured: Load | None, bound: Bound) -> str | None:
+    """Describe the phase that is most above its limit, or the power that is."""
     if measured is None:
         return None
-    excess_a, phase = max((measured[phase] - limit_a[phase], phase) for phase in range(3))
-    return f"L{phase + 1} carries {measured[phase]:.1f} A of {limit_a[phase]:.1f} A" if excess_a > 0.0 else None
+    excess_a, phase = max((measured[phase] - bound.value_a[phase], phase) for phase in range(3))
+    if excess_a > 0.0:
+        return f"L{phase + 1} carries {measured[phase]:.1f} A of {bound.value_a[phase]:.1f} A"
+    if measured[WATTS] > bound.value_w:
+        return f"carries {measured[WATTS] / 1000:.1f} kW of {bound.value_w / 1000:.1f} kW"
+    return None
 
 
 def _station_alarms(facts: Facts) -> list[Alarm]:

@@ -4,7 +4,7 @@ Shares no arithmetic with the allocation: plain sums over the tree, for every ph
 is replaced by currents that cannot make anything worse.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Final
@@ -40,7 +40,8 @@ def inspect(facts: Facts, values_a: Mapping[int, float]) -> list[Finding]:
         if raised.isdisjoint(below):
             continue
         worst_a = {evse: max(facts.commitments[evse].committed_a, values_a.get(evse, 0.0)) for evse in below}
-        findings += _c1(facts, index, circuit.id, worst_a)
+        phases = {phase for evse in raised.intersection(below) for phase in facts.evses[evse].phases}
+        findings += _c1(facts, index, circuit.id, worst_a, phases)
     return findings
 
 
@@ -51,10 +52,11 @@ def _c2(evse: Evse, value_a: float) -> list[Finding]:
     return [Finding(invariant="C2", subject=evse.id, text=text)]
 
 
-def _c1(facts: Facts, index: int, name: str, worst_a: Mapping[int, float]) -> list[Finding]:
-    """An increase below a circuit leaves only if base load and worst-case commitments fit on it, phase by phase."""
+def _c1(facts: Facts, index: int, name: str, worst_a: Mapping[int, float], phases: Collection[int]) -> list[Finding]:
+    """An increase on some phases leaves only if base load and worst-case commitments fit on each of them."""
     base, findings = facts.bases[index].rise, []
-    for phase, limit_a in enumerate(facts.bounds[index].value_a):
+    for phase in sorted(phases):
+        limit_a = facts.bounds[index].value_a[phase]
         load_a = base[phase] + _sum_on(facts, worst_a, phase)
         if isfinite(limit_a) and load_a > limit_a + TOLERANCE_A + TOLERANCE_RATIO * limit_a:
             text = f"L{phase + 1} could carry {load_a:.1f} A of {limit_a:.1f} A"
@@ -85,10 +87,21 @@ def unfit(facts: Facts, lowest_a: Sequence[float]) -> list[Finding]:
     findings = []
     for index, circuit in enumerate(facts.snapshot.site.circuits):
         load_a = {evse: lowest_a[evse] for evse in facts.tree.below[index]}
-        for phase, limit_a in enumerate(facts.bounds[index].value_a):
-            worst_a = facts.bases[index].load[phase] + _sum_on(facts, load_a, phase)
-            if worst_a > limit_a + TOLERANCE_A:
-                text = f"L{phase + 1} carries {worst_a:.1f} A of {limit_a:.1f} A with everything at its lowest"
-                findings.append(Finding(invariant="C1", subject=circuit.id, text=text))
-                break
+        text = _overfull(facts, index, load_a)
+        if text is not None:
+            text = f"{text} with everything at its lowest"
+            findings.append(Finding(invariant="C1", subject=circuit.id, text=text))
     return findings
+
+
+def _overfull(facts: Facts, index: int, load_a: Mapping[int, float]) -> str | None:
+    """Describe the first equipment limit of a circuit that base load and EVSEs together exceed."""
+    base, bound = facts.bases[index].load, facts.bounds[index]
+    for phase, limit_a in enumerate(bound.value_a):
+        worst_a = base[phase] + _sum_on(facts, load_a, phase)
+        if worst_a > limit_a + TOLERANCE_A:
+            return f"L{phase + 1} carries {worst_a:.1f} A of {limit_a:.1f} A"
+    worst_w = base[3] + sum(_sum_on(facts, load_a, phase) * _volts(facts, index, phase) for phase in range(3))
+    if worst_w > bound.value_w + TOLERANCE_A * HIGHEST_V:
+        return f"carries {worst_w / 1000:.1f} kW of {bound.value_w / 1000:.1f} kW"
+    return None

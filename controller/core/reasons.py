@@ -1,6 +1,7 @@
 """Reasons: why an EVSE gets what it gets, as data. Every setpoint has one, and a ladder of all bounds considered."""
 
 from dataclasses import dataclass
+from math import isfinite
 
 from controller.core.demand import Want
 from controller.core.electrical import WATTS
@@ -56,10 +57,9 @@ def reason_of(facts: Facts, verdict: Verdict) -> Reason:
 
 
 def _not_admitted(facts: Facts, verdict: Verdict) -> Reason:
-    if verdict.resting_until_s is not None:
-        return Reason(code=ReasonCode.MIN_OFF, until_s=verdict.resting_until_s)
     if verdict.blocker is None:
-        return Reason(code=ReasonCode.FAIRNESS)
+        # Nothing was in its way: it did not ask, because it rests.
+        return Reason(code=ReasonCode.MIN_OFF, until_s=verdict.resting_until_s)
     binding = constraint_reason(facts, verdict.blocker)
     if binding.code is ReasonCode.METER_STALE:
         return binding
@@ -81,7 +81,8 @@ def ladder_of(facts: Facts, verdict: Verdict, left: list[float]) -> tuple[Reason
     for constraint, share in facts.uses[index]:
         named = constraint_reason(facts, constraint)
         allows_a = max(0.0, verdict.goal_a + left[constraint] / share)
-        rungs.append(Reason(code=named.code, source=named.source, value=allows_a, unit="A", phase=named.phase))
+        if isfinite(allows_a):
+            rungs.append(Reason(code=named.code, source=named.source, value=allows_a, unit="A", phase=named.phase))
     return tuple(sorted(rungs, key=lambda rung: rung.value or 0.0))
 
 

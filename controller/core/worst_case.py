@@ -6,12 +6,15 @@ a dead gateway cannot keep an energy budget.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from controller.core.baseload import worst_load
 from controller.core.electrical import Load, Phases, amperes, higher, total
 from controller.core.limits import bounds_of
 from controller.core.model import Circuit, Evse, Site, Trust
 from controller.core.tree import Tree
+
+ROUNDING_A: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +30,7 @@ class WorstCase:
     @property
     def fits(self) -> bool:
         """Tell whether every phase fits."""
-        return all(self.base_a[p] + self.outcome_a[p] <= self.limit_a[p] + 1e-6 for p in range(3))
+        return all(self.base_a[p] + self.outcome_a[p] <= self.limit_a[p] + ROUNDING_A for p in range(3))
 
 
 def deal_fallbacks(circuits: Sequence[Circuit], evses: Sequence[Evse]) -> tuple[Evse, ...]:
@@ -47,7 +50,8 @@ def deal_fallbacks(circuits: Sequence[Circuit], evses: Sequence[Evse]) -> tuple[
         if evse.trust is Trust.NONE:
             dealt[evse.id] = evse.min_a
             continue
-        fits = all(left[circuit][phase] >= evse.min_a for circuit in tree.paths[index] for phase in evse.phases)
+        need_a = evse.min_a - ROUNDING_A
+        fits = all(left[circuit][phase] >= need_a for circuit in tree.paths[index] for phase in evse.phases)
         if not (fits or evse.never_zero):
             continue
         dealt[evse.id] = evse.min_a

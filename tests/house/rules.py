@@ -188,13 +188,16 @@ def production_imports_no_tests(module: Module) -> Iterator[str]:
 def dead_modules(modules: tuple[Module, ...], entry_points: set[str]) -> Iterator[str]:
     """Yield every module that nothing shipped imports and that is no entry point.
 
-    A string that is a module's whole name counts as an import of it: `importlib` is given one.
+    A string that is a module's whole name counts as an import of it: `importlib` is given one. So does f"package.{x}"
+    for the modules whose last name stands in the same file as a string, such as the commands of a parser.
     """
     used = set(entry_points)
     for module in modules:
         used.update(name for _, name in module.imports())
-        constants = (node.value for node in ast.walk(module.tree) if isinstance(node, ast.Constant))
-        used.update(value for value in constants if isinstance(value, str) and value.startswith(PRODUCTION))
+        strings = {value for node in ast.walk(module.tree) if isinstance(value := getattr(node, "value", None), str)}
+        packages = {text for text in strings if text.startswith(PRODUCTION) and text.endswith(".")}
+        used.update(text for text in strings if text.startswith(PRODUCTION))
+        used.update(package + text for package in packages for text in strings)
     # `from a.b import c` names a.b as much as a.b.c.
     used |= {name.rpartition(".")[0] for name in used}
     for module in modules:

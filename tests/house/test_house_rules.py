@@ -137,7 +137,8 @@ def test_every_module_is_used() -> None:
 
 def test_a_module_that_nothing_imports_is_found() -> None:
     modules = (
-        Module("controller/app.py", "from controller.core import model"),
+        Module("controller/app.py", "from controller.core import model\nload(f'controller.cli.{x}')\nadd('run')"),
+        Module("controller/cli/run.py", ""),
         Module("controller/core/model.py", ""),
         Module("controller/core/forgotten.py", ""),
     )
