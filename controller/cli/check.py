@@ -1,6 +1,7 @@
 """`laadplein check SITE.toml`: validate; show the circuit tree, every implied default and the worst case."""
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
-from controller.cli.shared import print_json, site_at
+from controller.cli.shared import print_json, say, site_at
 from controller.commissioning import Commissioned
 from controller.config import Location, key_of
 from controller.core.electrical import Phases
@@ -18,6 +19,7 @@ from controller.core.model import Circuit, Evse
 from controller.core.worst_case import WorstCase
 
 PHASES = ("L1", "L2", "L3")
+PIPE_WIDTH = 200  # characters
 
 
 def run(options: argparse.Namespace) -> int:
@@ -70,23 +72,25 @@ def implied(section: BaseModel, at: Location = ()) -> Iterator[tuple[Location, A
 
 
 def _show(ready: Commissioned, path: Path) -> None:
-    console = Console(highlight=False, markup=False, emoji=False)  # names are the user's, shown as they are
-    console.print(f"{path}: {ready.file.site.name}, valid")
+    # Names are the user's and shown as they are; lines in a file or a pipe are not folded.
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    console = Console(highlight=False, markup=False, emoji=False, width=width)
+    say(f"{path}: {ready.file.site.name}, valid")
     for root in ready.site.circuits:
         if root.parent is None:
             console.print(_branch(ready, root, None))
     console.print(_worst_case_table(ready.worst))
     if ready.file.exception is not None:
         signed = ready.file.exception
-        console.print(f"signed exception to the worst case: {signed.signed_by}: {signed.reason}")
+        say(f"signed exception to the worst case: {signed.signed_by}: {signed.reason}")
     for meter in ready.file.meter:
-        console.print(
+        say(
             f"meter {meter.id}: an overload of {meter.circuit} ends within {reaction_s(meter.period_s):g} s "
             f"(period {meter.period_s:g} s)"
         )
-    console.print("implied defaults:")
+    say("implied defaults:")
     for location, value in implied(ready.file):
-        console.print(f"  {key_of(location)} = {value}")
+        say(f"  {key_of(location)} = {value}")
 
 
 def _branch(ready: Commissioned, circuit: Circuit, above: Tree | None) -> Tree:

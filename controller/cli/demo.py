@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import io
 import logging
+import socket
 import sys
 from typing import Any
 
@@ -26,6 +27,7 @@ def run(options: argparse.Namespace) -> int:
     live = sys.stdout.isatty() and not options.json
     logging.getLogger("laadplein").setLevel(logging.ERROR if live else logging.WARNING)
     try:
+        _probe(options.port)
         summary = asyncio.run(_play(options, live=live))
     except OSError as error:
         raise UsageError(f"the demo could not start: {error}; choose another --port") from error
@@ -34,6 +36,11 @@ def run(options: argparse.Namespace) -> int:
     else:
         _sum_up(summary)
     return 1 if any(summary["violations"].values()) or summary["contract"]["breaches"] else 0
+
+
+def _probe(port: int) -> None:
+    """Raise OSError where the HTTP port cannot be had: a gateway goes on without it, but here it was asked for."""
+    socket.create_server(("127.0.0.1", port)).close()
 
 
 async def _play(options: argparse.Namespace, *, live: bool) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from controller.cli.usage import UsageError
 from controller.commissioning import Commissioned, commission
 from controller.config import Problem, SiteFile, SiteFileError, did_you_mean
 from drivers.modbus import regmap
+
+CANCEL_AGAIN_S = 1.0
 
 
 def site_at(path: str) -> Commissioned:
@@ -73,3 +75,15 @@ async def alongside(work: Awaitable[None], stop: asyncio.Event, seconds: float |
     else:
         running.cancel()
         await asyncio.wait({running})
+
+
+async def end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel tasks and wait for their end.
+
+    More than once where it takes that: up to Python 3.12 a TaskGroup that is just failing swallows a cancellation.
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)

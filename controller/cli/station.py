@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from controller.cli.shared import alongside, print_json, stop_on_signals, tell
+from controller.cli.shared import alongside, end, print_json, stop_on_signals, tell
 from controller.cli.usage import UsageError
 from controller.clock import SystemClock
 from simulators.feed import FeedSender
@@ -41,10 +41,10 @@ async def _live(options: argparse.Namespace) -> None:
         if options.feed:
             tasks.append(group.create_task(_feed(options.feed, physics)))
         await alongside(physics.run(clock), stop, options.seconds)
-        for task in tasks:
-            task.cancel()
+        summary = _summary(stations, physics)  # while they are still online
+        await end(tasks)
     if options.json:
-        print_json(_summary(stations, physics))
+        print_json(summary)
 
 
 def _station(options: argparse.Namespace, number: int, clock: SystemClock, rng: Random) -> SimulatedStation:

@@ -89,15 +89,17 @@ def _paced(facts: Facts, want: Want, goal_a: float, granted_a: float, bound: int
     """Hold a raise back for its interval, or when it is too small to be worth a write."""
     evse, policy = facts.evses[want.index], facts.snapshot.site.policy
     setpoint_a, memory = facts.commitments[want.index].setpoint_a, facts.evse_memories[want.index]
+    # What a station holds below its minimum (its minimum was raised since) cannot be told to it again.
+    held_a = setpoint_a if setpoint_a >= evse.min_a else 0.0
     value_a = rounded_down(min(goal_a, granted_a), evse.step_a)
     waits_for = bound if granted_a < goal_a - EPSILON else None
     if value_a <= setpoint_a:
-        kept_a = value_a if goal_a < setpoint_a else setpoint_a
+        kept_a = value_a if goal_a < setpoint_a else held_a
         return Shaped(value_a=kept_a if kept_a >= evse.min_a else 0.0, waits_for=waits_for)
     if value_a < evse.min_a:
-        return Shaped(value_a=setpoint_a, waits_for=waits_for)
-    if setpoint_a > 0.0 and value_a - setpoint_a < policy.dead_band_a:
-        return Shaped(value_a=setpoint_a, waits_for=waits_for)
+        return Shaped(value_a=held_a, waits_for=waits_for)
+    if held_a > 0.0 and value_a - held_a < policy.dead_band_a:
+        return Shaped(value_a=held_a, waits_for=waits_for)
     if memory.raised_at_s is not None and facts.now_s - memory.raised_at_s < policy.raise_interval_s:
-        return Shaped(value_a=setpoint_a, ramping_until_s=memory.raised_at_s + policy.raise_interval_s)
+        return Shaped(value_a=held_a, ramping_until_s=memory.raised_at_s + policy.raise_interval_s)
     return Shaped(value_a=value_a, waits_for=waits_for)

@@ -3,6 +3,7 @@ import tomllib
 
 import pytest
 
+from controller.cli.main import main
 from tests.cli.command import laadplein
 from tests.house.source import ROOT
 
@@ -17,10 +18,11 @@ def test_help_names_every_command() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_its_own_help(command: str) -> None:
-    ended = laadplein(command, "--help")
-    assert (ended.code, ended.stderr) == (0, "")
-    assert ended.stdout.startswith(f"usage: laadplein {command} ")
+def test_every_command_has_its_own_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: laadplein {command} ")
 
 
 def test_the_version_is_the_packages() -> None:
@@ -53,8 +55,22 @@ def test_the_version_is_the_packages() -> None:
         (("replay", "nosuch.jsonl"), "give the path of a journal.jsonl"),
     ],
 )
-def test_what_cannot_be_understood_is_said_on_stderr_with_exit_2(arguments: tuple[str, ...], says: str) -> None:
+def test_what_cannot_be_understood_is_said_on_stderr_with_exit_2(
+    arguments: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code: object = main(arguments)
+    except SystemExit as ended:  # what the parser itself refuses
+        code = ended.code
+    assert code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert says in err
+
+
+@pytest.mark.parametrize("arguments", [(), ("meter", "--map", "nosuch"), ("replay", "nosuch.jsonl")])
+def test_as_a_process_of_its_own_it_exits_2_too(arguments: tuple[str, ...]) -> None:
     ended = laadplein(*arguments)
     assert (ended.code, ended.stdout) == (2, "")
-    assert says in ended.stderr
+    assert ended.stderr
     assert "Traceback" not in ended.stderr

@@ -81,7 +81,7 @@ async def test_quiet_says_nothing_but_warnings(tmp_path: Path) -> None:
     state = tmp_path / "state"
     async with started("-q", "run", site_in(tmp_path, state=str(state))) as service:
         async with asyncio.timeout(30.0):
-            while not (state / "checkpoint.json").exists():  # noqa: ASYNC110, ASYNC240 - another process makes it
+            while not (state / "checkpoint.json").exists():  # noqa: ASYNC110 - another process makes it
                 await asyncio.sleep(0.05)
         ended = await service.ended(signal.SIGTERM)
     assert ended.code == 0

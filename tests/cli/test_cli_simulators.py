@@ -1,4 +1,4 @@
-"""`demo`, `meter` and `station`: they say where they are, end by themselves or when told to, and print what was asked."""
+"""`demo`, `meter` and `station` say where they are, end by themselves or when told to, and print what was asked."""
 
 import asyncio
 import json
@@ -49,13 +49,19 @@ def test_the_demo_prints_one_json_object_and_nothing_else() -> None:
 
 
 async def test_the_demo_ends_when_it_is_told_to_and_still_sums_up() -> None:
-    with taken_port() as port:
-        # Its page cannot be shown there, which is also how the test sees that it runs.
-        async with started("demo", "--json", "--port", str(port)) as demo:
-            await demo.says(str(port))
-            ended = await demo.ended(signal.SIGTERM)
+    async with started("demo", "--json") as demo:
+        await demo.says(r"listening on 127\.0\.0\.1 port \d+")
+        ended = await demo.ended(signal.SIGTERM)
     assert set(the_one_object(ended.stdout)) == SUMMARY
     assert ended.code == 0
+
+
+def test_a_port_that_was_asked_for_and_is_taken_is_said_before_the_demo_starts() -> None:
+    with taken_port() as port:
+        ended = laadplein("demo", "--seconds", "1", "--port", str(port))
+    assert (ended.code, ended.stdout) == (2, "")
+    assert "the demo could not start: " in ended.stderr
+    assert "; choose another --port" in ended.stderr
 
 
 def test_the_demo_sums_up_in_words_too() -> None:

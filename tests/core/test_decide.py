@@ -162,6 +162,14 @@ def test_a_step_that_the_station_can_do() -> None:
     assert values_a(decision) == {"e1": 19, "e2": pytest.approx(19.6)}
 
 
+def test_a_setpoint_below_the_minimum_is_never_repeated() -> None:
+    """The minimum of an EVSE was raised (a vehicle that stumbles below 8 A) while it held 6 A."""
+    plan = site([evse("e1", min_a=8.0)])
+    just_raised = Memory(evses={"e1": on_since(0.0, raised_at_s=START_S - 1)})
+    assert values_a(decided(plan, {"e1": charging(6.0)}, 0.0, memory=just_raised)[0]) == {"e1": 0}
+    assert values_a(decided(plan, {"e1": charging(6.0)}, 0.0)[0]) == {"e1": 32}
+
+
 def test_room_below_the_next_step_above_nothing_waits() -> None:
     """A minimum that is no multiple of the step cannot be offered rounded down."""
     plan = site([evse("e1", min_a=6.5, step_a=1.0)], circuit(limit_a=6.9), policy=NO_MARGIN)
