@@ -5,13 +5,14 @@ amounts; that a raise fits beside everything unconfirmed was decided before (inv
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
 from controller.board import Board
-from controller.core.model import Decision, EvseEvidence, ReasonCode, Setpoint
+from controller.core.model import Decision, EvseEvidence, ReasonCode, Setpoint, Site
+from controller.core.tree import Tree
 from controller.ports import ChargingStation, Clock, Lease, StationError, StationGone, StationRefused
 
 ANSWER_S: Final = 5.0
@@ -59,11 +60,13 @@ class Reconciler:
         self._flights: dict[str, _Flight] = {}
         self._install_refused: dict[str, tuple[ChargingStation, float]] = {}
         self._repeat_after_s: dict[str, float] = {}
+        self._circuits_above = _circuits_above(board.site)
 
     def apply(self, decision: Decision) -> None:
         """Start every command that is due and whose station has none in flight."""
-        if any(circuit.overloaded for circuit in decision.circuits.values()):
-            self._hurry()
+        overloaded = {circuit.id for circuit in decision.circuits.values() if circuit.overloaded}
+        if overloaded:
+            self._hurry(overloaded)
         for job in sorted(self._due(decision), key=lambda job: (job.urgency, -job.drop_a, job.evse)):
             if job.station.id not in self._flights:
                 self._launch(job)
@@ -95,17 +98,20 @@ class Reconciler:
         if evidence.transaction is None:
             return None
         if setpoint.reason.code is ReasonCode.DISOBEDIENT and not evidence.in_flight:
-            return Urgency.DECREASE if now_s >= self._repeat_after_s.get(evse, now_s) else None
+            lower = evidence.confirmed_a is None or setpoint.value_a < evidence.confirmed_a
+            return Urgency.DECREASE if lower or now_s >= self._repeat_after_s.get(evse, now_s) else None
         return _difference(setpoint, evidence, now_s) if setpoint.controllable else None
 
     def _launch(self, job: Job) -> None:
         work = self._install(job) if job.urgency is Urgency.FALLBACK else self._offer(job)
         task = self._start(f"command {job.evse}", work)
         self._flights[job.station.id] = _Flight(job=job, since_s=self._clock.now_s(), task=task)
+        self._board.occupy(job.evse)
         task.add_done_callback(lambda _: self._landed(job))
 
     def _landed(self, job: Job) -> None:
         del self._flights[job.station.id]
+        self._board.release(job.evse)
         if self._is_live(job) and self._board.evidence(job.evse).in_flight:
             # Its transaction ended meanwhile, or the driver failed: no answer will come that says more.
             self._board.command_unanswered(job.evse)
@@ -113,7 +119,8 @@ class Reconciler:
     async def _offer(self, job: Job) -> None:
         lease, asked_at_s = job.lease, self._clock.now_s()
         self._repeat_after_s[job.evse] = asked_at_s + RETRY_S
-        self._board.command_sent(job.evse, lease.value_a)
+        lease_until_s = asked_at_s + lease.lease_s if lease.value_a != lease.fallback_a else None
+        self._board.command_sent(job.evse, lease.value_a, lease_until_s)
         self.sent += 1
         try:
             await job.station.offer(job.evse, job.transaction, lease, timeout_s=ANSWER_S)
@@ -127,8 +134,6 @@ class Reconciler:
                 raise
         else:
             self.confirmed += 1
-            decays = lease.value_a != lease.fallback_a
-            lease_until_s = asked_at_s + lease.lease_s if decays else None
             self._if_current(job, lambda: self._board.command_accepted(job.evse, lease.value_a, lease_until_s))
 
     async def _install(self, job: Job) -> None:
@@ -153,12 +158,22 @@ class Reconciler:
         live = self._board.station_of(job.evse)
         return live is not None and live.station is job.station
 
-    def _hurry(self) -> None:
-        """Give up waiting for raises that have been unanswered for a second: their stations are needed."""
+    def _hurry(self, overloaded: Collection[str]) -> None:
+        """Give up waiting for a raise below an overload after a second without an answer: its station is needed."""
         for flight in list(self._flights.values()):
             late = self._clock.now_s() - flight.since_s >= OVERLOAD_ANSWER_S
-            if late and flight.job.urgency in (Urgency.RAISE, Urgency.RENEWAL):
+            below = not self._circuits_above[flight.job.evse].isdisjoint(overloaded)
+            if late and below and flight.job.urgency is Urgency.RAISE:
                 flight.task.cancel()
+
+
+def _circuits_above(site: Site) -> dict[str, frozenset[str]]:
+    tree = Tree.of(site)
+    names = [circuit.id for circuit in site.circuits]
+    return {
+        evse.id: frozenset(names[circuit] for circuit in path)
+        for evse, path in zip(site.evses, tree.paths, strict=True)
+    }
 
 
 def _difference(setpoint: Setpoint, evidence: EvseEvidence, now_s: float) -> Urgency | None:
@@ -167,8 +182,11 @@ def _difference(setpoint: Setpoint, evidence: EvseEvidence, now_s: float) -> Urg
         return Urgency.DECREASE
     if setpoint.value_a > evidence.confirmed_a:
         return Urgency.RAISE
-    if evidence.sent_a != setpoint.value_a:
+    if evidence.sent_a != setpoint.value_a or (evidence.may_hold_a or 0.0) > setpoint.value_a:
         return Urgency.DECREASE
+    # After a command without an answer nothing is certain until one was answered.
+    if evidence.may_hold_a is not None:
+        return Urgency.RENEWAL
     return Urgency.RENEWAL if _expiring(setpoint, evidence, now_s) else None
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Final
 
-from controller.core.commit import Commitment, oldest_sample_s
+from controller.core.commit import Commitment, oldest_sample_s, told_a
 from controller.core.electrical import (
     HIGHEST_V,
     NO_LOAD,
@@ -113,7 +113,7 @@ def estimate(
             continue
         meter = _Meter(snapshot, tree, index, bounds[index], commitments, memories.get(circuit.id, CircuitMemory()))
         results[index], kept[circuit.id] = meter.judge(credits_a, settled)
-        settled.update(tree.below[index])
+        settled.update(evse for evse in tree.below[index] if meter.has_seen(evse))
     return Estimate(bases=tuple(result for result in results if result is not None), circuits=kept, credits_a=credits_a)
 
 
@@ -122,6 +122,10 @@ def _carried_credit(snapshot: Snapshot, index: int, memory: EvseMemory) -> Phase
     evidence = snapshot.evses.get(snapshot.site.evses[index].id)
     if evidence is None or evidence.measured_at_s != memory.credited_sample_at_s:
         return ZERO
+    if evidence.measured_at_s is None:
+        # A station that never sends samples: what the meter showed of its setpoint is all there is to know.
+        told = told_a(evidence) * ATTRIBUTION_RATIO
+        return (min(memory.credit_a[0], told), min(memory.credit_a[1], told), min(memory.credit_a[2], told))
     oldest_s = ATTRIBUTION_S + oldest_sample_s(snapshot.site.policy)
     return memory.credit_a if snapshot.now_s - _changed_at_s(evidence, snapshot) <= oldest_s else ZERO
 
@@ -187,6 +191,13 @@ class _Meter:
         measured = _measured(self.reading) if quality in (MeterQuality.FRESH, MeterQuality.FROZEN) else None
         surge_w = max(0.0, min(memory.rise[WATTS], (memory.peak_w or 0.0) - base[WATTS]))
         return Base(load=base, rise=rise, surge_w=surge_w, quality=quality, measured=measured), memory
+
+    def has_seen(self, index: int) -> bool:
+        """Tell whether the last change of an EVSE can show in this meter's reading already."""
+        evidence = self.snapshot.evses.get(self.snapshot.site.evses[index].id)
+        if self.reading is None or evidence is None:
+            return False
+        return self.reading.sampled_at_s > _changed_at_s(evidence, self.snapshot)
 
     def _take(self, reading: MeterReading, credits_a: list[Phases], settled: set[int]) -> CircuitMemory:
         """Fold a new sample into the estimate."""

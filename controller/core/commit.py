@@ -15,6 +15,7 @@ from controller.core.model import VACANT, Evse, EvseEvidence, EvseMemory, EvseSt
 RELEASE_AFTER_S: Final = 10.0
 RELEASE_SHARE: Final = 0.8
 LEASE_GRACE_S: Final = 10.0  # a station's clock may be late, and its vehicle needs a moment to follow
+FOLLOW_S: Final = 5.0  # what a vehicle may take to follow (IEC 61851-1)
 SETTLE_S: Final = 10.0  # a vehicle has followed by then: 5 s for the station, 5 s for the vehicle (IEC 61851-1)
 OVERDRAW_A: Final = 1.0
 OVERDRAW_RATIO: Final = 0.05
@@ -60,24 +61,27 @@ def deaf_outcome_a(evse: Evse, evidence: EvseEvidence, snapshot: Snapshot) -> fl
     if evse.trust is Trust.NONE:
         return evse.rated_a
     now_s, lease_s = snapshot.now_s, snapshot.site.policy.lease_s
-    unknown = evidence.sent_a is None or evidence.confirmed_a is None
-    if unknown and now_s - snapshot.started_at_s <= lease_s + LEASE_GRACE_S:
+    if _unknown(evidence) and now_s - snapshot.started_at_s <= lease_s + LEASE_GRACE_S:
         # Nobody remembers what it was told, so it may hold the lease of a gateway before this one.
         return evse.rated_a
-    ended = now_s > _lease_until_s(evidence, lease_s) + LEASE_GRACE_S
+    ended = now_s > _lease_ends_s(evidence) + LEASE_GRACE_S
     return evse.fallback_a if ended else max(told_a(evidence), evse.fallback_a)
 
 
 def told_a(evidence: EvseEvidence) -> float:
-    """Return the most of what was sent and what was confirmed: a command without an answer may have arrived."""
-    return max(evidence.sent_a or 0.0, evidence.confirmed_a or 0.0)
+    """Return the most that it may have been told: a command without an answer may have arrived."""
+    return max(evidence.sent_a or 0.0, evidence.confirmed_a or 0.0, evidence.may_hold_a or 0.0)
 
 
-def _lease_until_s(evidence: EvseEvidence, lease_s: float) -> float:
-    """Return when the last lease that a station may hold ends. One that was not answered may have begun as well."""
-    if evidence.sent_a == evidence.confirmed_a or evidence.sent_at_s is None:
-        return inf if evidence.lease_until_s is None else evidence.lease_until_s
-    return max(evidence.lease_until_s or -inf, evidence.sent_at_s + lease_s)
+def _unknown(evidence: EvseEvidence) -> bool:
+    return evidence.sent_a is None or evidence.confirmed_a is None
+
+
+def _lease_ends_s(evidence: EvseEvidence) -> float:
+    """Return when the last lease that it may hold ends; never, when what it was told is no lease."""
+    if evidence.lease_latest_s is not None:
+        return evidence.lease_latest_s
+    return inf if evidence.lease_until_s is None else evidence.lease_until_s
 
 
 def commit(evse: Evse, evidence: EvseEvidence, memory: EvseMemory, snapshot: Snapshot) -> tuple[Commitment, EvseMemory]:
@@ -128,26 +132,62 @@ def _commanded(
     """Judge an EVSE whose transaction we control."""
     now_s = snapshot.now_s
     allowed_a = told_a(evidence)
-    if evidence.sent_a is None or evidence.confirmed_a is None:
-        allowed_a = max(allowed_a, deaf_outcome_a(evse, evidence, snapshot))
+    if _unknown(evidence):
+        allowed_a = max(allowed_a, evse.rated_a if evse.trust is not Trust.NATIVE else evse.fallback_a)
     # A sample from before the last change says nothing about obedience to it.
-    age_s = _sampled_after_s(evidence)
-    measured_a = max(draw_a) if draw_a is not None and age_s >= 0.0 else 0.0
+    measured_a = max(draw_a) if draw_a is not None and _sampled_after_s(evidence) >= 0.0 else 0.0
+    memory = _judge_obedience(evidence, memory, draw_a, allowed_a, now_s)
     held_a = _held(evse, evidence, memory.held_a, allowed_a, measured_a, now_s)
-    overdrawn_since_s = _overdrawn_since(memory, measured_a if age_s >= SETTLE_S else 0.0, allowed_a, now_s)
     if draw_a is None and memory.overdrawn_since_s is not None:
         # Whoever drew too much and then sends no samples is not taken for obedient.
-        held_a, overdrawn_since_s = max(memory.held_a, allowed_a), memory.overdrawn_since_s
+        held_a = max(memory.held_a, allowed_a)
+    overdrawn_since_s = memory.overdrawn_since_s
     disobedient = overdrawn_since_s is not None and now_s - overdrawn_since_s >= OVERDRAW_S
+    if disobedient and draw_a is not None:
+        held_a = max(held_a, *draw_a)
     commitment = Commitment(
         committed_a=held_a,
         setpoint_a=allowed_a if evidence.sent_a is None else evidence.sent_a,
-        draw_a=draw_a,
+        draw_a=_lowest_credible_a(evidence, draw_a, allowed_a, now_s),
         controllable=not (evidence.in_flight or evidence.refused or disobedient),
         deaf=False,
         disobedient=disobedient,
     )
-    return commitment, replace(memory, held_a=held_a, overdrawn_since_s=overdrawn_since_s)
+    return commitment, replace(memory, held_a=held_a)
+
+
+def _judge_obedience(
+    evidence: EvseEvidence, memory: EvseMemory, draw_a: Phases | None, allowed_a: float, now_s: float
+) -> EvseMemory:
+    """Hold each new sample against the most that was allowed of late: a vehicle has 10 s to follow a decrease."""
+    high_a, high_at_s = memory.told_high_a, memory.told_high_at_s
+    # Without a memory of what was allowed before, only a sample from well after the last change says anything.
+    judgeable = high_at_s is not None or _sampled_after_s(evidence) >= SETTLE_S
+    if high_at_s is None or allowed_a >= high_a or now_s - high_at_s > SETTLE_S:
+        high_a, high_at_s = allowed_a, now_s
+    overdrawn_since_s = memory.overdrawn_since_s
+    if draw_a is not None and judgeable and _is_new(evidence, memory):
+        over = max(draw_a) > high_a + max(OVERDRAW_A, OVERDRAW_RATIO * high_a)
+        overdrawn_since_s = (overdrawn_since_s or now_s) if over else None
+    return replace(memory, told_high_a=high_a, told_high_at_s=high_at_s, overdrawn_since_s=overdrawn_since_s)
+
+
+def _is_new(evidence: EvseEvidence, memory: EvseMemory) -> bool:
+    """Tell whether the last sample has not been judged yet, and belongs to this transaction."""
+    sampled_at_s, since_s = evidence.measured_at_s, evidence.transaction_since_s
+    if sampled_at_s is None or sampled_at_s == memory.credited_sample_at_s:
+        return False
+    return since_s is None or sampled_at_s >= since_s
+
+
+def _lowest_credible_a(evidence: EvseEvidence, draw_a: Phases | None, allowed_a: float, now_s: float) -> Phases | None:
+    """Return the last sample, or less where the station has had time to follow a decrease that came after it."""
+    confirmed_at_s = evidence.confirmed_at_s
+    if draw_a is None or confirmed_at_s is None or _sampled_after_s(evidence) >= 0.0:
+        return draw_a
+    if now_s - confirmed_at_s < FOLLOW_S:
+        return draw_a
+    return (min(draw_a[0], allowed_a), min(draw_a[1], allowed_a), min(draw_a[2], allowed_a))
 
 
 def _sampled_after_s(evidence: EvseEvidence) -> float:
@@ -174,9 +214,3 @@ def _held(
         and max(evidence.measured_a) <= held_a - RELEASE_SHARE * (held_a - allowed_a)
     )
     return floor_a if proven or seen else held_a
-
-
-def _overdrawn_since(memory: EvseMemory, measured_a: float, allowed_a: float, now_s: float) -> float | None:
-    if measured_a <= allowed_a + max(OVERDRAW_A, OVERDRAW_RATIO * allowed_a):
-        return None
-    return now_s if memory.overdrawn_since_s is None else memory.overdrawn_since_s

@@ -16,6 +16,7 @@ FREEZE_SHARE: Final = 1.0 / 30.0  # no contract-driven raise in this last part o
 REGISTER_STEP_RATIO: Final = 0.002  # a register coarser than this share of the interval's energy is not used
 GAP_PERIODS: Final = 5.0  # a longer silence of the meter counts as contract power
 SHORTEST_LEFT_S: Final = 1.0
+CLOCK_STEP_S: Final = 5.0  # a clock within this is synchronised
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +45,15 @@ def account(
     elif rolled:
         counted_wh = _energy_wh(contract, memory, reading, since_s) * into_s / since_s
     else:
-        counted_wh = memory.counted_wh + _energy_wh(contract, memory, reading, since_s)
+        skipped_s = sample_unix_s - (memory.counted_unix_s or sample_unix_s) - since_s
+        # A clock set ahead within the interval: nobody watched the time that it skipped.
+        counted_wh = memory.counted_wh + _unknown_wh(contract, skipped_s if skipped_s > CLOCK_STEP_S else 0.0)
+        counted_wh += _energy_wh(contract, memory, reading, since_s)
     return ContractMemory(
         interval=interval,
         counted_wh=counted_wh,
         counted_at_s=reading.sampled_at_s,
+        counted_unix_s=sample_unix_s,
         register_wh=reading.import_wh,
         power_w=reading.power_w,
     )

@@ -42,15 +42,17 @@ def decide(snapshot: Snapshot, memory: Memory) -> tuple[Decision, Memory]:
     verdicts, left = _share(facts)
     values_a = {verdict.want.index: verdict.shaped.value_a for verdict in verdicts}
     findings = inspect(facts, values_a)
-    if findings:
-        values_a = {i: safe_value_a(facts.evses[i], facts.commitments[i].committed_a) for i in values_a}
+    stopped = frozenset(index for finding in findings for index in finding.evses)
+    for index in stopped:
+        held = facts.commitments[index]
+        values_a[index] = safe_value_a(facts.evses[index], held.setpoint_a, held.committed_a)
     infeasible = unfit(facts, _lowest(facts))
     alarms = [Alarm(code=AlarmCode.GUARD, subject=f.subject, text=f"{f.invariant}: {f.text}") for f in findings]
     alarms += [Alarm(code=AlarmCode.INFEASIBLE, subject=f.subject, text=f.text) for f in infeasible]
     alarms += _alarms(facts)
     decision = Decision(
         decided_at_s=snapshot.now_s,
-        setpoints=_setpoints(facts, verdicts, values_a, left, guarded=bool(findings)),
+        setpoints=_setpoints(facts, verdicts, values_a | _fenced(facts), left, stopped),
         circuits=_circuits(facts, values_a),
         contracts={budget.state.id: budget.state for budget in facts.budgets},
         alarms=tuple(alarms),
@@ -119,6 +121,20 @@ def _fill_both(
     return _Shares(high=fill(asking, capacity), low=fill(asking, reduced))
 
 
+def _fenced(facts: Facts) -> dict[int, float]:
+    """Return what disobedient EVSEs are told: what they were, or their lowest where pausing others does not suffice."""
+    left, told_a = room(facts, for_raises=False), {}
+    for index, commitment in enumerate(facts.commitments):
+        if not commitment.disobedient:
+            continue
+        evse = facts.evses[index]
+        if any(left[constraint] < 0.0 for constraint, _ in facts.uses[index]):
+            told_a[index] = evse.min_a if evse.never_zero else 0.0
+        else:
+            told_a[index] = commitment.setpoint_a
+    return told_a
+
+
 def _lowest(facts: Facts) -> list[float]:
     """The least each EVSE can be brought to now: what it is committed to, or a pause, or the minimum it must keep."""
     return [
@@ -131,7 +147,7 @@ def _lowest(facts: Facts) -> list[float]:
 
 
 def _setpoints(
-    facts: Facts, verdicts: Sequence[Verdict], values_a: dict[int, float], left: list[float], *, guarded: bool
+    facts: Facts, verdicts: Sequence[Verdict], values_a: dict[int, float], left: list[float], stopped: frozenset[int]
 ) -> dict[str, Setpoint]:
     by_index = {verdict.want.index: verdict for verdict in verdicts}
     lease_s, result = facts.snapshot.site.policy.lease_s, {}
@@ -142,7 +158,7 @@ def _setpoints(
             reason = fixed_reason(facts, index)
         else:
             reason, ladder = reason_of(facts, verdict), ladder_of(facts, verdict, left)
-            reason = Reason(code=ReasonCode.GUARD) if guarded else reason
+            reason = Reason(code=ReasonCode.GUARD) if index in stopped else reason
         result[evse.id] = Setpoint(
             evse=evse.id,
             value_a=values_a.get(index, commitment.setpoint_a),

@@ -4,8 +4,10 @@ Knows sessions, timers and debts. Does not care how much there is to share.
 """
 
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Final
 
+from controller.core.allocate import EPSILON
 from controller.core.commit import SETTLE_S, Commitment
 from controller.core.facts import Facts
 from controller.core.model import Evse, EvseEvidence, EvseMemory, EvseState, Reason, ReasonCode
@@ -36,10 +38,18 @@ def wants(facts: Facts) -> list[Want]:
 def _want(index: int, evse: Evse, evidence: EvseEvidence, commitment: Commitment, memory: EvseMemory) -> Want:
     reclaimed = _reclaimed(evidence, commitment, memory)
     draw_a = max(commitment.draw_a) if commitment.draw_a is not None else 0.0
-    upper_a = min(evse.max_a, max(evse.min_a, draw_a + KEPT_A)) if reclaimed else evse.max_a
+    upper_a = min(evse.max_a, max(evse.min_a, _kept_a(evse, commitment, draw_a))) if reclaimed else evse.max_a
     if upper_a < evse.max_a:
         return Want(index=index, upper_a=upper_a, cap=_reason(ReasonCode.VEHICLE, upper_a), reclaimed=reclaimed)
     return Want(index=index, upper_a=evse.max_a, cap=_reason(ReasonCode.EVSE_MAX, evse.max_a), reclaimed=reclaimed)
+
+
+def _kept_a(evse: Evse, commitment: Commitment, draw_a: float) -> float:
+    """Return what a vehicle that leaves some of its offer keeps: its draw and a little, without following its noise."""
+    unused_a = commitment.setpoint_a - draw_a
+    if TAKEN_A < unused_a <= UNUSED_A + KEPT_A:
+        return commitment.setpoint_a
+    return ceil((draw_a + KEPT_A) / evse.step_a - EPSILON) * evse.step_a
 
 
 def _reason(code: ReasonCode, value_a: float) -> Reason:
@@ -102,7 +112,8 @@ def remember(facts: Facts, index: int, value_a: float, *, reclaimed: bool, elaps
     off_since_s = memory.off_since_s
     if on:
         off_since_s = None
-    elif was_on:
+    elif was_on and commitment.setpoint_a > 0.0:
+        # A raise that was decided but never sent is no reason to rest.
         off_since_s = facts.now_s
     return replace(
         memory,

@@ -29,6 +29,7 @@ from controller.core.tree import Tree
 
 CHANNELS: Final = 4
 BELIEVED: Final = frozenset({MeterQuality.FRESH, MeterQuality.UNMETERED})
+LANDING_S: Final = 3.0
 NOTHING_KNOWN: Final = EvseEvidence()
 
 
@@ -71,13 +72,26 @@ class Facts:
         name = self.snapshot.site.circuits[circuit].id
         return min((b.state.allowed_w for b in self.budgets if b.state.circuit == name), default=inf)
 
-    def committed(self, indices: Sequence[int]) -> list[float]:
-        """Return, per constraint, the worst-case draw of some EVSEs together."""
+    def committed(self, indices: Sequence[int], *, landing: bool = False) -> list[float]:
+        """Return, per constraint, the worst-case draw of some EVSEs together.
+
+        With `landing`, a decrease that left a moment ago counts as arrived: nobody else need be shed in its place yet.
+        """
         load = [0.0] * (CHANNELS * len(self.bounds))
         for index in indices:
+            value_a = self.commitments[index].committed_a
+            if landing and self._is_landing(index):
+                value_a = self.commitments[index].setpoint_a
             for constraint, share in self.uses[index]:
-                load[constraint] += share * self.commitments[index].committed_a
+                load[constraint] += share * value_a
         return load
+
+    def _is_landing(self, index: int) -> bool:
+        evidence = self.evidence(index)
+        if not evidence.in_flight or evidence.sent_a is None or evidence.confirmed_a is None:
+            return False
+        recent = evidence.sent_at_s is not None and self.now_s - evidence.sent_at_s <= LANDING_S
+        return recent and evidence.sent_a < evidence.confirmed_a and evidence.may_hold_a == evidence.sent_a
 
     def controllable(self) -> list[int]:
         """Return the EVSEs that a setpoint can be sent to now."""
@@ -149,7 +163,7 @@ def room(facts: Facts, *, for_raises: bool) -> list[float]:
     For raises the base load includes what was seen once only, and a circuit whose meter is not fresh, or whose contract
     is near the end of its interval, has no more than is committed already (invariant C4; control rules, energy budget).
     """
-    fixed = facts.committed(facts.uncontrollable())
+    fixed = facts.committed(facts.uncontrollable(), landing=not for_raises)
     mine = facts.committed(facts.controllable()) if for_raises else []
     frozen_contracts = {budget.state.circuit for budget in facts.budgets if budget.frozen}
     result = []

@@ -5,7 +5,7 @@ is replaced by currents that cannot make anything worse.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Final
 
@@ -24,32 +24,38 @@ class Finding:
     invariant: str
     subject: str
     text: str
+    evses: frozenset[int] = frozenset()
+    """The EVSEs, by position, whose setpoints must not leave."""
 
 
-def safe_value_a(evse: Evse, committed_a: float) -> float:
-    """Return a setpoint that raises nothing: the fallback, or a pause where even that is more than is committed."""
-    return evse.fallback_a if evse.fallback_a <= committed_a else 0.0
+def safe_value_a(evse: Evse, setpoint_a: float, committed_a: float) -> float:
+    """Return a setpoint that raises nothing: what it has; the fallback, or a pause, where that is no valid setpoint."""
+    for value_a in (setpoint_a, evse.fallback_a):
+        if value_a <= committed_a and not _c2(evse, value_a, 0):
+            return value_a
+    return 0.0
 
 
 def inspect(facts: Facts, values_a: Mapping[int, float]) -> list[Finding]:
     """Check the setpoints of the controllable EVSEs (by position). An empty list means that they may leave."""
-    findings = [finding for index, value_a in values_a.items() for finding in _c2(facts.evses[index], value_a)]
+    findings = [finding for index, value_a in values_a.items() for finding in _c2(facts.evses[index], value_a, index)]
     raised = {i for i, value_a in values_a.items() if value_a > facts.commitments[i].committed_a + TOLERANCE_A}
     for index, circuit in enumerate(facts.snapshot.site.circuits):
         below = facts.tree.below[index]
         if raised.isdisjoint(below):
             continue
         worst_a = {evse: max(facts.commitments[evse].committed_a, values_a.get(evse, 0.0)) for evse in below}
-        phases = {phase for evse in raised.intersection(below) for phase in facts.evses[evse].phases}
-        findings += _c1(facts, index, circuit.id, worst_a, phases)
+        here = raised.intersection(below)
+        phases = {phase for evse in here for phase in facts.evses[evse].phases}
+        findings += [replace(found, evses=frozenset(here)) for found in _c1(facts, index, circuit.id, worst_a, phases)]
     return findings
 
 
-def _c2(evse: Evse, value_a: float) -> list[Finding]:
+def _c2(evse: Evse, value_a: float, index: int) -> list[Finding]:
     if value_a == 0.0 or evse.min_a <= value_a <= evse.max_a:
         return []
     text = f"setpoint {value_a:g} A is neither 0 nor within {evse.min_a:g}..{evse.max_a:g} A"
-    return [Finding(invariant="C2", subject=evse.id, text=text)]
+    return [Finding(invariant="C2", subject=evse.id, text=text, evses=frozenset({index}))]
 
 
 def _c1(facts: Facts, index: int, name: str, worst_a: Mapping[int, float], phases: Collection[int]) -> list[Finding]:

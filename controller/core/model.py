@@ -170,7 +170,9 @@ class EvseEvidence:
     `online` means a live session that has booted and answers. `transaction` is set while a transaction runs: only then
     can a setpoint be sent. `sent_*` and `confirmed_*` are None when it is not known what the station holds (after its
     reboot, or on the first start of a gateway). `verified` means that its fallback is known to be installed.
-    `in_flight` marks a command that has not been answered yet, `refused` one that was refused a moment ago.
+    `in_flight` marks a station with a command that has not been answered yet, `refused` one that was refused a moment
+    ago. `may_hold_a` is the most that commands without an answer may have installed since the last answer, and
+    `lease_latest_s` the end of the longest lease that may hold (`lease_until_s`: that is known to hold).
     """
 
     online: bool = False
@@ -182,7 +184,9 @@ class EvseEvidence:
     sent_at_s: float | None = None
     confirmed_a: float | None = None
     confirmed_at_s: float | None = None
+    may_hold_a: float | None = None
     lease_until_s: float | None = None
+    lease_latest_s: float | None = None
     in_flight: bool = False
     refused: bool = False
     measured_a: Phases | None = None
@@ -346,7 +350,8 @@ class EvseMemory:
     """What the next decision must remember of one EVSE.
 
     `held_a` is the commitment that evidence has not released yet. `credit_a` is the part of a recent raise that the
-    grid meter has shown already, on top of the last sample taken at `credited_sample_at_s`.
+    grid meter has shown already, on top of the last sample taken at `credited_sample_at_s`. `told_high_a` is the most
+    that it was allowed of late.
     `served_as` counts ampere-seconds per active phase since the transaction began: who has had least goes first.
     """
 
@@ -354,8 +359,9 @@ class EvseMemory:
     on_since_s: float | None = None
     off_since_s: float | None = None
     raised_at_s: float | None = None
-    changed_at_s: float | None = None
     overdrawn_since_s: float | None = None
+    told_high_a: float = 0.0
+    told_high_at_s: float | None = None
     reclaimed: bool = False
     credit_a: Phases = ZERO
     credited_sample_at_s: float | None = None
@@ -397,6 +403,7 @@ class ContractMemory:
     interval: int = -1
     counted_wh: float = 0.0
     counted_at_s: float | None = None
+    counted_unix_s: float | None = None
     register_wh: float | None = None
     power_w: float | None = None
 

@@ -217,6 +217,13 @@ def test_a_clock_that_is_set_makes_the_elapsed_time_unknown(*, step_s: float, in
     assert budget.state.used_wh == pytest.approx(CONTRACT_W * into_s / 3600)
 
 
+def test_a_clock_set_ahead_within_an_interval_leaves_the_time_it_skipped_unknown() -> None:
+    account = started()
+    account.run(1, 100, 0)
+    account.clock_offset_s = 700.0
+    assert account.at(101, meter(101, 0)).state.used_wh == pytest.approx(CONTRACT_W * 700 / 3600)
+
+
 @pytest.mark.parametrize(
     ("interval_s", "left_s", "frozen"),
     [(900, 31, False), (900, 30, False), (900, 29, True), (900, 1, True), (60, 3, False), (60, 1, True)],

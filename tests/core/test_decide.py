@@ -285,9 +285,9 @@ def test_what_is_not_used_is_reclaimed_and_given_back_when_it_is_wanted() -> Non
         (20, 20),  # 1.5 A unused is kept
         (11, 20),  # its draw and 1 A; what it gave up is not seen to be free yet
         (11, 29),
-        (11, 28.6),  # it draws a little more: the other makes room first
-        (11.4, 28.6),
-        (11.4, 20),  # it takes all it is offered: its share comes back
+        (11, 29),  # its offer does not follow its noise
+        (11, 29),
+        (11.4, 20),  # it takes more than it is offered: its share comes back
         (20, 20),
     ]
 

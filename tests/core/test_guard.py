@@ -93,9 +93,12 @@ def test_power_is_reckoned_at_the_highest_voltage_where_none_is_measured() -> No
     assert inspect(facts(inside), {0: 11, 1: 11}) == []  # the hall has the grid connection's voltage
 
 
-@pytest.mark.parametrize(("fallback_a", "committed_a", "value_a"), [(6, 20, 6), (6, 6, 6), (6, 0, 0), (0, 20, 0)])
-def test_the_safe_value_raises_nothing(fallback_a: float, committed_a: float, value_a: float) -> None:
-    assert safe_value_a(evse("a", fallback_a=fallback_a), committed_a) == value_a
+@pytest.mark.parametrize(
+    ("setpoint_a", "committed_a", "value_a"),
+    [(16, 20, 16), (16, 16, 16), (16, 10, 6), (16, 0, 0), (3, 20, 6), (3, 5, 0), (40, 40, 6)],
+)
+def test_the_safe_value_raises_nothing(setpoint_a: float, committed_a: float, value_a: float) -> None:
+    assert safe_value_a(evse("a", fallback_a=6.0), setpoint_a, committed_a) == value_a
 
 
 def test_where_even_the_lowest_does_not_fit_it_is_said_once_per_circuit() -> None:
@@ -120,7 +123,7 @@ def test_a_decision_with_a_planted_violation_is_replaced_by_safe_currents(monkey
     moment = snapshot(plan, evidence, {"grid": reading(36.0)})
     monkeypatch.setattr(pipeline, "shape", lambda *_: [Shaped(value_a=32.0), Shaped(value_a=32.0)])
     decision, _ = pipeline.decide(moment, Memory())
-    assert {name: setpoint.value_a for name, setpoint in decision.setpoints.items()} == {"e1": 6, "e2": 0}
+    assert {name: setpoint.value_a for name, setpoint in decision.setpoints.items()} == {"e1": 8, "e2": 8}
     assert {setpoint.reason.code for setpoint in decision.setpoints.values()} == {ReasonCode.GUARD}
     assert {alarm.code for alarm in decision.alarms} == {AlarmCode.GUARD}
     assert any("C1: L1 could carry 84.0 A of 60.0 A" in alarm.text for alarm in decision.alarms)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from controller.board import REFUSED_S, Board
-from controller.core.model import EvseEvidence, EvseState
+from controller.core.model import Circuit, EvseEvidence, EvseState, Limit, Site
 from tests.shell.bench import SITE, START_S, ManualClock, RecordingStation, kicked, online, reading
 
 
@@ -124,13 +124,48 @@ def test_an_older_sample_never_replaces_a_newer_one(board: Board, clock: ManualC
 # ------------------------------------------------------------------------------------------- sessions come and go (C6)
 
 
-def test_a_reboot_forgets_what_the_station_was_told(board: Board, alpha: RecordingStation) -> None:
+def test_after_a_reboot_a_station_may_hold_what_it_was_told_or_nothing(board: Board, alpha: RecordingStation) -> None:
     charge(board, alpha)
+    told = board.evidence("alpha")
     online(board, alpha, rebooted=True)
     known = board.evidence("alpha")
     assert known.online
     assert not known.verified
-    assert (known.sent_a, known.sent_at_s, known.confirmed_a, known.confirmed_at_s, known.lease_until_s) == (None,) * 5
+    assert known.state is EvseState.UNKNOWN
+    assert (known.sent_a, known.confirmed_a, known.lease_latest_s) == (
+        told.sent_a,
+        told.confirmed_a,
+        told.lease_latest_s,
+    )
+    assert known.lease_until_s is None  # so that its setpoint is sent again
+
+
+def test_a_vacant_station_that_rebooted_is_not_vacant_for_sure(board: Board, alpha: RecordingStation) -> None:
+    online(board, alpha)
+    board.evse_state("alpha", EvseState.AVAILABLE)
+    board.station_offline(alpha)
+    online(board, alpha, rebooted=True)
+    assert board.evidence("alpha").state is EvseState.UNKNOWN
+
+
+def test_an_evse_that_stays_available_has_lost_its_transaction(
+    board: Board, alpha: RecordingStation, clock: ManualClock
+) -> None:
+    charge(board, alpha)
+    board.evse_state("alpha", EvseState.AVAILABLE)
+    clock.advance(9.0)
+    assert board.take().evses["alpha"].transaction is not None
+    clock.advance(1.0)
+    assert board.take().evses["alpha"].transaction is None
+
+
+def test_a_power_above_the_limit_asks_for_a_decision_too(clock: ManualClock) -> None:
+    grid = Circuit(id="grid", metered=True, limits=(Limit(source="power", value_w=20_000.0),))
+    board = Board(Site(circuits=(grid,), evses=()), clock)
+    board.meter_read("grid", reading(28.0))
+    assert not board.kick.is_set()
+    board.meter_read("grid", reading(30.0))
+    assert board.kick.is_set()
 
 
 def test_a_reconnect_keeps_what_the_station_was_told(board: Board, alpha: RecordingStation) -> None:
@@ -273,6 +308,19 @@ def test_a_renewal_does_not_make_the_last_change_younger(
     board.command_accepted("alpha", 16.0, START_S + 1000.0)
     known = board.evidence("alpha")
     assert (known.sent_at_s, known.confirmed_at_s, known.lease_until_s) == (START_S, START_S, START_S + 1000.0)
+
+
+def test_past_its_lease_and_a_grace_an_evse_is_known_to_hold_its_fallback(
+    board: Board, alpha: RecordingStation, clock: ManualClock
+) -> None:
+    charge(board, alpha)
+    board.station_offline(alpha)
+    clock.advance(610.0)
+    assert board.take().evses["alpha"].confirmed_a == 16.0
+    clock.advance(0.1)
+    known = board.take().evses["alpha"]
+    assert (known.sent_a, known.confirmed_a, known.lease_until_s) == (6.0, 6.0, None)
+    assert known.confirmed_at_s == START_S + 610.1
 
 
 def test_a_refusal_leaves_what_held_before_and_is_forgotten_after_a_while(

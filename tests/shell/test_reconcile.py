@@ -362,6 +362,71 @@ async def test_any_new_setpoint_is_a_renewal() -> None:
         assert len(b.alpha.calls) == 2
 
 
+async def test_a_renewal_without_an_answer_may_have_begun_a_new_lease() -> None:
+    async with bench() as b:
+        await b.charging(b.alpha)
+        await b.apply(decision(alpha=16.0))
+        b.alpha.calls[0].accept()
+        await settle()
+        b.clock.advance(400.0)
+        await b.apply(decision(alpha=16.0))
+        b.board.station_offline(b.alpha)  # the link broke with the renewal under way
+        b.alpha.calls[1].fail(StationGone("cut"))
+        await settle()
+        assert b.board.evidence("alpha").lease_latest_s == START_S + 400.0 + 600.0
+        b.clock.advance(300.0)  # the first lease is over, the second may run
+        assert b.board.take().evses["alpha"].confirmed_a == 16.0
+        b.clock.advance(311.0)
+        assert b.board.take().evses["alpha"].confirmed_a == 6.0
+
+
+async def test_a_raise_without_an_answer_may_hold_beyond_the_lease_before_it() -> None:
+    async with bench() as b:
+        await b.charging(b.alpha)
+        await b.apply(decision(alpha=10.0))
+        b.alpha.calls[0].accept()
+        await settle()
+        b.clock.advance(390.0)
+        await b.apply(decision(alpha=16.0))
+        b.board.station_offline(b.alpha)
+        b.alpha.calls[1].fail(StationGone("cut"))
+        await settle()
+        b.clock.advance(500.0)
+        known = b.board.take().evses["alpha"]
+        assert (known.sent_a, known.confirmed_a) == (16.0, 10.0)
+
+
+async def test_a_renewal_without_an_answer_is_sent_again_at_once() -> None:
+    async with bench() as b:
+        await b.charging(b.alpha)
+        await b.apply(decision(alpha=16.0))
+        b.alpha.calls[0].accept()
+        await settle()
+        b.clock.advance(400.0)
+        await b.apply(decision(alpha=16.0))
+        b.alpha.calls[1].fail(StationTimeout("nothing"))
+        await settle()
+        await b.apply(decision(alpha=16.0))
+        assert b.alpha.told == [("offer", "alpha", 16.0)] * 3
+        b.alpha.calls[2].accept()
+        await settle()
+        await b.apply(decision(alpha=16.0))
+        assert len(b.alpha.calls) == 3
+
+
+async def test_a_refused_renewal_leaves_the_lease_that_was_held() -> None:
+    async with bench() as b:
+        await b.charging(b.alpha)
+        await b.apply(decision(alpha=16.0))
+        b.alpha.calls[0].accept()
+        await settle()
+        b.clock.advance(400.0)
+        await b.apply(decision(alpha=16.0))
+        b.alpha.calls[1].fail(StationRefused("no"))
+        await settle()
+        assert b.board.evidence("alpha").lease_until_s == START_S + 600.0
+
+
 # ------------------------------------------------------------------------------------------------------- the overloads
 
 
@@ -438,3 +503,43 @@ async def test_commands_that_are_still_in_flight_when_the_gateway_stops_are_ende
     assert b.alpha.calls[0].answer.cancelled()
     assert b.bravo.calls == []
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_refused_retry_does_not_undo_a_command_without_an_answer() -> None:
+    async with bench() as b:
+        await b.charging(b.alpha)
+        await b.apply(decision(alpha=30.0))
+        b.alpha.calls[0].fail(StationTimeout("lost"))
+        await settle()
+        await b.apply(decision(alpha=30.0))
+        b.alpha.calls[1].fail(StationRefused("no"))
+        await settle()
+        assert b.board.evidence("alpha").may_hold_a == 30.0
+
+
+async def test_a_lower_command_without_an_answer_does_not_hide_a_higher_one() -> None:
+    async with bench() as b:
+        await b.charging(b.alpha)
+        for number, value_a in enumerate((30.0, 10.0)):
+            await b.apply(decision(alpha=value_a))
+            b.alpha.calls[number].fail(StationTimeout("lost"))
+            await settle()
+        assert b.board.evidence("alpha").may_hold_a == 30.0
+        b.clock.advance(20.0)
+        await b.apply(decision(alpha=10.0))  # nothing is certain until one was answered
+        b.alpha.calls[2].accept()
+        await settle()
+        known = b.board.evidence("alpha")
+        assert known.may_hold_a is None
+        assert known.confirmed_at_s == b.clock.now_s()  # the room of the drop counts from here
+
+
+async def test_every_evse_of_a_station_with_a_command_to_answer_is_in_flight() -> None:
+    async with bench() as b:
+        await b.charging(b.bravo)
+        await b.apply(decision(bravo_1=16.0))
+        evses = b.board.take().evses
+        assert [evses[name].in_flight for name in ("alpha", "bravo-1", "bravo-2")] == [False, True, True]
+        b.bravo.calls[0].accept()
+        await settle()
+        assert not b.board.take().evses["bravo-2"].in_flight
