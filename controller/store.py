@@ -9,9 +9,8 @@ import asyncio
 import logging
 import os
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -20,11 +19,12 @@ from pydantic import TypeAdapter, ValidationError
 from controller.core.model import MEMORY_VERSION, EvseEvidence, Memory
 from controller.ports import Clock, TransactionRecord
 
-REMEMBERED_STARTS: Final = 10_000
+MOST_OPEN: Final = 10_000
+LARGEST_ID: Final = 2**31 - 1  # a signed 32-bit number is all that some stations can hold
 LARGEST_LOG_BYTES: Final = 8_000_000
 OLDEST_CHECKPOINT_S: Final = 7 * 86_400.0
 
-_log = logging.getLogger("laadplein.store")
+_log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
@@ -40,8 +40,7 @@ class Checkpoint:
 
 
 _CHECKPOINT: Final = TypeAdapter(Checkpoint)
-_RECORD: Final = TypeAdapter(TransactionRecord)
-_INSTANTS: Final = ("_at_s", "_since_s", "_until_s")
+_INSTANTS: Final = ("_at_s", "_since_s", "_until_s", "_latest_s")
 
 
 def rebased(value: _T, shift_s: float) -> _T:
@@ -81,6 +80,8 @@ class CheckpointFile:
             return Memory(), {}
         away_s = self._clock.unix_s() - checkpoint.unix_s
         if checkpoint.version != MEMORY_VERSION or not 0.0 <= away_s <= OLDEST_CHECKPOINT_S:
+            text = "checkpoint %s is dropped, starting without: version %d (here %d), written %.0f s ago (0 to %.0f)"
+            _log.warning(text, self._path, checkpoint.version, MEMORY_VERSION, away_s, OLDEST_CHECKPOINT_S)
             return Memory(), {}
         shift_s = self._clock.now_s() - away_s - checkpoint.now_s
         return rebased(checkpoint.memory, shift_s), dict(rebased(dict(checkpoint.evidence), shift_s))
@@ -109,18 +110,29 @@ class CheckpointFile:
             new.replace(path)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Line(TransactionRecord):
+    """A record as it is kept. `given` says that the transaction's id is ours: the station's message had none."""
+
+    given: bool = False
+
+
+_LINE: Final = TypeAdapter(_Line)
+
+
 class TransactionFile:
     """The record of transactions, one JSON line each. Implements the `TransactionLog` port.
 
     Without a directory it is kept in memory only, and a restart forgets it. Ids are whole numbers (some stations know
     no others), never below the second they were given in, so that they stay unique even where the record was lost.
+    What stations call their own transactions has no influence on them.
     """
 
     def __init__(self, directory: Path | None) -> None:
         self._path = None if directory is None else directory / "transactions.jsonl"
         self._lock = asyncio.Lock()
-        self._starts: OrderedDict[tuple[str, ...], str] = OrderedDict()
-        self._open: dict[str, TransactionRecord] = {}
+        self._open: dict[tuple[str, str], _Line] = {}
+        self._starts: dict[tuple[str, ...], str] = {}  # the id of every open start, by what makes it the same
         self._last_id = 0
         if self._path is not None:
             self._read(self._path)
@@ -128,53 +140,69 @@ class TransactionFile:
     async def start(self, record: TransactionRecord) -> str:
         """Keep a start and return its transaction id: a new one if it has none, the first one if it is a repeat."""
         async with self._lock:
-            key = _identity(record)
-            known = self._starts.get(key)
+            line = _Line(**asdict(record), given=not record.transaction)
+            known = self._starts.get(_identity(line))
             if known is not None:
                 return known
-            transaction = record.transaction
-            if not transaction:
-                transaction = str(max(self._last_id + 1, int(record.received_unix_s)))
-            kept = replace(record, transaction=transaction)
-            await self._append(kept)
-            self._note(kept)
-            return transaction
+            if line.given:
+                line = replace(line, transaction=str(self._new_id(record.received_unix_s)))
+            await self._append(line)
+            self._note(line)
+            return line.transaction
 
     async def append(self, record: TransactionRecord) -> None:
         """Keep an update or an end."""
         async with self._lock:
-            await self._append(record)
-            self._note(record)
+            line = _Line(**asdict(record))
+            await self._append(line)
+            self._note(line)
 
     def open_transactions(self) -> Sequence[TransactionRecord]:
         """Return the starts that have no end."""
         return tuple(self._open.values())
 
-    def _note(self, record: TransactionRecord) -> None:
-        if record.event == "ended":
-            self._open.pop(f"{record.station}/{record.transaction}", None)
-        elif record.event == "started":
-            self._open[f"{record.station}/{record.transaction}"] = record
-            if record.transaction.isdigit():
-                self._last_id = max(self._last_id, int(record.transaction))
-            self._starts[_identity(record)] = record.transaction
-            while len(self._starts) > REMEMBERED_STARTS:
-                self._starts.popitem(last=False)
+    def _new_id(self, unix_s: float) -> int:
+        # A clock beyond 2038 has no second that fits: then the ids only count on.
+        number = max(self._last_id + 1, int(unix_s) if unix_s <= LARGEST_ID else 0)
+        if number <= LARGEST_ID:
+            return number
+        taken = {line.transaction for line in self._open.values()}
+        return next(free for free in range(1, LARGEST_ID) if str(free) not in taken)
 
-    async def _append(self, record: TransactionRecord) -> None:
+    def _note(self, line: _Line) -> None:
+        """Take up a line. Raises ValueError, and has taken up nothing, where it says of a text that it is our id."""
+        if line.event == "ended":
+            self._close((line.station, line.transaction))
+        elif line.event == "started":
+            if line.given:
+                self._last_id = max(self._last_id, int(line.transaction))
+            for key in [key for key, other in self._open.items() if _gives_way(other, line)]:
+                self._close(key)
+            self._open[line.station, line.transaction] = line
+            self._starts[_identity(line)] = line.transaction
+            while len(self._open) > MOST_OPEN:
+                self._close(next(iter(self._open)))
+
+    def _close(self, key: tuple[str, str]) -> None:
+        """Forget a start. What looks like it from now on is another one: a station's clock may stand still."""
+        line = self._open.pop(key, None)
+        if line is not None:
+            self._starts.pop(_identity(line), None)
+
+    async def _append(self, line: _Line) -> None:
         if self._path is not None:
-            await asyncio.to_thread(self._write, self._path, [record], tuple(self._open.values()))
+            await asyncio.to_thread(self._write, self._path, [line], tuple(self._open.values()))
 
     @staticmethod
-    def _write(path: Path, records: list[TransactionRecord], running: Sequence[TransactionRecord]) -> None:
+    def _write(path: Path, lines: list[_Line], running: Sequence[_Line]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and path.stat().st_size > LARGEST_LOG_BYTES:
             path.replace(path.with_suffix(".1.jsonl"))
-            records = [*running, *records]  # a start must not be lost with an old file while its transaction runs
+            lines = [*running, *lines]  # a start must not be lost with an old file while its transaction runs
         drop_cut_off_line(path)
         new = not path.exists()
         with path.open("ab") as file:
-            file.writelines(_RECORD.dump_json(record) + b"\n" for record in records)
+            file.writelines(_LINE.dump_json(line) + b"\n" for line in lines)
             file.flush()
             os.fsync(file.fileno())
         if new:
@@ -192,11 +220,9 @@ class TransactionFile:
                 continue
             for line in lines:
                 try:
-                    record = _RECORD.validate_json(line)
-                except ValidationError:
+                    self._note(_LINE.validate_json(line))
+                except ValueError:  # pydantic's ValidationError is one
                     _log.warning("%s: a line is not readable and is left out", part)
-                    continue
-                self._note(record)
 
 
 def drop_cut_off_line(path: Path) -> None:
@@ -219,6 +245,18 @@ def _sync_folder(folder: Path) -> None:
         os.close(number)
 
 
-def _identity(record: TransactionRecord) -> tuple[str, ...]:
-    """Return what makes two starts the same: a station repeats one until it is answered."""
-    return (record.station, record.evse, record.id_token, record.station_time, str(record.meter_wh))
+def _identity(line: _Line) -> tuple[str, ...]:
+    """Return what makes two starts the same: a station repeats one, as it told it, until it is answered."""
+    told = "" if line.given else line.transaction
+    return (line.station, line.evse, told, line.id_token, line.station_time, str(line.meter_wh))
+
+
+def _gives_way(old: _Line, new: _Line) -> bool:
+    """Tell whether a new start shows that an open one is over: one EVSE has one transaction, so its end was lost.
+
+    By the order of arrival, not by the station's times: ends are lost in power cuts, and so are clocks. A start that
+    names no EVSE shows nothing about others.
+    """
+    if old.station != new.station:
+        return False
+    return old.transaction == new.transaction or (bool(new.evse) and old.evse == new.evse)

@@ -5,7 +5,7 @@ Stations speak OCPP over websockets, the meter Modbus TCP, and the physics alone
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import cycle
@@ -230,8 +230,10 @@ def _percentiles(durations_ms: list[float]) -> dict[str, float]:
 async def _end(task: asyncio.Task[None]) -> None:
     """Let a task that stops by itself do so; cancel the others."""
     if task.get_name() == "gateway":
-        with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(task), timeout=5.0)
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+        await asyncio.wait({task}, timeout=5.0)
+    while not task.done():
+        # Until Python 3.13 a task group that fails at that moment swallows a cancellation.
+        task.cancel()
+        await asyncio.wait({task}, timeout=1.0)
+    if not task.cancelled():
+        task.exception()  # whoever needed the result has had it

@@ -3,8 +3,8 @@
 Knows the field's words, their units and their signs. Does not care where an observation came from, or how a setpoint
 reaches a station. Everything is frozen and JSON-serialisable, so that any decision can be written down and replayed.
 
-Times ending in `_s` that name an instant (`now_s`, `..._at_s`, `..._since_s`, `..._until_s`) are on the gateway's
-monotonic clock; `unix_s` is UTC. `None` means unknown, and unknown is never zero.
+Times ending in `_s` that name an instant (`now_s`, `..._at_s`, `..._since_s`, `..._until_s`, `..._latest_s`) are on the
+gateway's monotonic clock; `unix_s` is UTC. `None` means unknown, and unknown is never zero.
 """
 
 from collections.abc import Mapping
