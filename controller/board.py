@@ -99,7 +99,8 @@ class Board:
                 state=self._evidence[name].state if known else EvseState.UNKNOWN,
             )
             if rebooted:
-                self._update(name, verified=False, lease_until_s=None)
+                may_hold_a = max(self._evidence[name].may_hold_a or 0.0, self._evses[name].fallback_a)
+                self._update(name, verified=False, may_hold_a=may_hold_a, lease_until_s=None)
         self.kick.set()
 
     def station_offline(self, station: ChargingStation) -> None:

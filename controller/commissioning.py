@@ -87,12 +87,13 @@ def assemble(file: SiteFile) -> Commissioned:
 class Directory:
     """Who may connect: the stations of the site file, and as many guests as it accepts.
 
-    A guest takes a free slot by its identity and keeps it as long as the gateway runs.
+    A guest takes a free slot by its identity and keeps it until it is released, or as long as the gateway runs.
     """
 
     def __init__(self, commissioned: Commissioned) -> None:
         self._entries: dict[str, StationEntry] = {}
         self._free: list[StationEntry] = []
+        self._taken: dict[str, StationEntry] = {}
         by_station: dict[str, dict[int, Evse]] = {}
         for evse in commissioned.site.evses:
             by_station.setdefault(evse.station, {})[commissioned.numbers[evse.id]] = evse
@@ -108,8 +109,18 @@ class Directory:
         """Return the station with this identity, giving a guest a free slot, or None: refuse it."""
         if identity not in self._entries and self._free:
             slot = self._free.pop(0)
+            self._taken[identity] = slot
             self._entries[identity] = StationEntry(id=identity, evses=slot.evses)
         return self._entries.get(identity)
+
+    def release(self, identity: str) -> bool:
+        """Take back a guest's slot and return whether it had one; the next guest gets it."""
+        slot = self._taken.pop(identity, None)
+        if slot is None:
+            return False
+        del self._entries[identity]
+        self._free.insert(0, slot)
+        return True
 
 
 # ----------------------------------------------------------------------------------------------------------- the parts

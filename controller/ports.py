@@ -111,7 +111,10 @@ class StationDirectory(Protocol):
     """Who may connect."""
 
     def entry(self, identity: str) -> StationEntry | None:
-        """Return the station with this identity, or None: refuse it."""
+        """Return the station with this identity, giving a guest a place, or None: refuse it."""
+
+    def release(self, identity: str) -> bool:
+        """Take back a guest's place and return whether it had one; a station of the site file keeps its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Final
 
-from controller.core.commit import Commitment, oldest_sample_s, told_a
+from controller.core.commit import Commitment
 from controller.core.electrical import (
     HIGHEST_V,
     NO_LOAD,
@@ -36,7 +36,6 @@ from controller.core.model import Circuit, CircuitMemory, EvseEvidence, EvseMemo
 from controller.core.tree import Tree
 
 ATTRIBUTION_S: Final = 15.0
-ATTRIBUTION_RATIO: Final = 1.2  # a grid change within +20 % of our own raise is that raise
 DEBOUNCE_RATIO: Final = 1.3
 FREEZE_S: Final = 3.0
 FREEZE_PERIODS: Final = 2.5
@@ -101,7 +100,9 @@ def estimate(
 ) -> Estimate:
     """Estimate every circuit's base load, from the leaves of the tree to its roots."""
     circuits = snapshot.site.circuits
-    credits_a = [_carried_credit(snapshot, index, memory) for index, memory in enumerate(evse_memories)]
+    credits_a = [
+        _carried_credit(snapshot, index, memory, commitments[index]) for index, memory in enumerate(evse_memories)
+    ]
     results: list[Base | None] = [None] * len(circuits)
     kept: dict[str, CircuitMemory] = {}
     settled: set[int] = set()  # EVSEs whose raise a meter nearer to them has explained already
@@ -117,17 +118,17 @@ def estimate(
     return Estimate(bases=tuple(result for result in results if result is not None), circuits=kept, credits_a=credits_a)
 
 
-def _carried_credit(snapshot: Snapshot, index: int, memory: EvseMemory) -> Phases:
-    """Keep a credit until a newer sample says what is drawn, or until one should have come."""
+def _carried_credit(snapshot: Snapshot, index: int, memory: EvseMemory, commitment: Commitment) -> Phases:
+    """Keep a credit until a newer sample says what is drawn, as far as the EVSE may draw it."""
     evidence = snapshot.evses.get(snapshot.site.evses[index].id)
     if evidence is None or evidence.measured_at_s != memory.credited_sample_at_s:
         return ZERO
-    if evidence.measured_at_s is None:
-        # A station that never sends samples: what the meter showed of its setpoint is all there is to know.
-        told = told_a(evidence) * ATTRIBUTION_RATIO
-        return (min(memory.credit_a[0], told), min(memory.credit_a[1], told), min(memory.credit_a[2], told))
-    oldest_s = ATTRIBUTION_S + oldest_sample_s(snapshot.site.policy)
-    return memory.credit_a if snapshot.now_s - _changed_at_s(evidence, snapshot) <= oldest_s else ZERO
+    if commitment.deaf and commitment.known_a == ZERO:
+        return ZERO
+    # Never more than it is reckoned with: what the meter shows beyond the setpoints is base load.
+    most_a, known_a, credit_a = commitment.committed_a, commitment.known_a, memory.credit_a
+    l1, l2, l3 = (max(0.0, min(credit_a[phase], most_a - known_a[phase])) for phase in range(3))
+    return (l1, l2, l3)
 
 
 def _changed_at_s(evidence: EvseEvidence, snapshot: Snapshot) -> float:
@@ -215,7 +216,7 @@ class _Meter:
         base_next = steady if self.memory.base_next is None else higher(self.memory.base_next, steady)
         base_next = lower(base_next, higher(ceiling, steady))
         epoch_since_s = self.memory.epoch_since_s
-        if epoch_since_s is None or self._sampled_since(epoch_since_s):
+        if epoch_since_s is None or self._sampled_since(epoch_since_s, credits_a):
             # What a new sample of a vehicle gives back to the residual is no rise, and waits for no second sample.
             base = higher(base_next, lower(base, residual))
             base_next, epoch_since_s = steady, reading.sampled_at_s
@@ -231,14 +232,14 @@ class _Meter:
         )
 
     def _known(self, credits_a: Sequence[Phases] | None, voltage_v: Phases) -> Load:
-        """What the vehicles are known to draw; a silent one counts as nothing, its lowest credible draw.
+        """What the vehicles draw at least, as far as is known.
 
         Without credits: only what was sampled at the time of the meter's own sample.
         """
         l1 = l2 = l3 = 0.0
         for evse in self.below:
-            draw = self.commitments[evse].draw_a
-            if draw is None or (credits_a is None and not self._aligned(evse)):
+            draw = self.commitments[evse].known_a
+            if credits_a is None and not self._aligned(evse):
                 draw = ZERO
             credit = ZERO if credits_a is None else credits_a[evse]
             l1 += draw[0] + credit[0]
@@ -279,10 +280,10 @@ class _Meter:
         if self.snapshot.now_s - _changed_at_s(evidence, self.snapshot) > ATTRIBUTION_S:
             return ZERO
         told_a = evse.fallback_a if evidence.sent_a is None else evidence.sent_a
-        draw = self.commitments[index].draw_a or ZERO
+        draw = self.commitments[index].known_a
         pending = [0.0, 0.0, 0.0]
         for phase in evse.phases:
-            pending[phase] = max(0.0, ATTRIBUTION_RATIO * (told_a - draw[phase]) - credit_a[phase])
+            pending[phase] = max(0.0, told_a - draw[phase] - credit_a[phase])
         return (pending[0], pending[1], pending[2])
 
     def _debounced(self, residual: Load, measured: Load) -> Load:
@@ -295,11 +296,10 @@ class _Meter:
             residual[3] if measured[3] > DEBOUNCE_RATIO * self.bound[3] else calm[3],
         )
 
-    def _sampled_since(self, since_s: float) -> bool:
+    def _sampled_since(self, since_s: float, credits_a: Sequence[Phases]) -> bool:
         """Tell whether every EVSE that draws, as far as we know, has said what since then."""
         for index in self.below:
-            draw_a = self.commitments[index].draw_a
-            if draw_a is None or max(draw_a) <= 0.0:
+            if max(self.commitments[index].known_a) <= 0.0 and max(credits_a[index]) <= 0.0:
                 continue
             evidence = self.snapshot.evses[self.snapshot.site.evses[index].id]
             if evidence.measured_at_s is None or evidence.measured_at_s < since_s:

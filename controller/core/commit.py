@@ -30,13 +30,15 @@ UNEXPLAINED: Final = frozenset(
 class Commitment:
     """One EVSE as the rest of the decision sees it. Amperes per active phase unless a phase vector.
 
-    `committed_a` is its worst credible draw, `draw_a` what it was last seen to draw (None: silent, so unknown).
+    `committed_a` is its worst credible draw, `draw_a` what it was last seen to draw (None: silent, so unknown), and
+    `known_a` its lowest credible draw.
     `controllable` means that a setpoint can be sent now and would be believed; otherwise it is a fixed load.
     """
 
     committed_a: float
     setpoint_a: float
     draw_a: Phases | None
+    known_a: Phases
     controllable: bool
     deaf: bool
     disobedient: bool
@@ -92,14 +94,15 @@ def commit(evse: Evse, evidence: EvseEvidence, memory: EvseMemory, snapshot: Sna
     vacant = evidence.online and evidence.transaction is None and evidence.state in VACANT
     draw = ZERO if vacant else fresh_sample(snapshot.site.policy, evidence, now_s)
     if vacant:
-        return _fixed(0.0, draw, memory, deaf=False)
+        return _fixed(0.0, draw, ZERO, memory, deaf=False)
     measured_a = 0.0 if draw is None else max(draw)
     deaf = not (evidence.online and evidence.verified)
     if deaf or (evidence.transaction is None and evidence.state in UNEXPLAINED):
-        return _fixed(max(deaf_outcome_a(evse, evidence, snapshot), measured_a), draw, memory, deaf=deaf)
+        outcome_a = max(deaf_outcome_a(evse, evidence, snapshot), measured_a)
+        return _fixed(outcome_a, draw, _known_a(evidence, draw, outcome_a, snapshot), memory, deaf=deaf)
     if evidence.transaction is None:
         # Its fallback (TxDefaultProfile) is what a vehicle would start with.
-        return _fixed(max(evse.fallback_a, measured_a), draw, memory, deaf=False)
+        return _fixed(max(evse.fallback_a, measured_a), draw, draw or ZERO, memory, deaf=False)
     return _commanded(evse, evidence, draw, memory, snapshot)
 
 
@@ -113,12 +116,13 @@ def commit_all(snapshot: Snapshot, memories: Mapping[str, EvseMemory]) -> list[t
 
 
 def _fixed(
-    committed_a: float, draw_a: Phases | None, memory: EvseMemory, *, deaf: bool
+    committed_a: float, draw_a: Phases | None, known_a: Phases, memory: EvseMemory, *, deaf: bool
 ) -> tuple[Commitment, EvseMemory]:
     commitment = Commitment(
         committed_a=committed_a,
         setpoint_a=committed_a,
         draw_a=draw_a,
+        known_a=known_a,
         controllable=False,
         deaf=deaf,
         disobedient=False,
@@ -134,6 +138,9 @@ def _commanded(
     allowed_a = told_a(evidence)
     if _unknown(evidence):
         allowed_a = max(allowed_a, evse.rated_a if evse.trust is not Trust.NATIVE else evse.fallback_a)
+    if evidence.lease_until_s is not None and now_s > evidence.lease_until_s - LEASE_GRACE_S:
+        # A lease that nobody renewed may end any moment, and its fallback may be more than a pause.
+        allowed_a = max(allowed_a, evse.fallback_a)
     # A sample from before the last change says nothing about obedience to it.
     measured_a = max(draw_a) if draw_a is not None and _sampled_after_s(evidence) >= 0.0 else 0.0
     memory = _judge_obedience(evidence, memory, draw_a, allowed_a, now_s)
@@ -145,10 +152,12 @@ def _commanded(
     disobedient = overdrawn_since_s is not None and now_s - overdrawn_since_s >= OVERDRAW_S
     if disobedient and draw_a is not None:
         held_a = max(held_a, *draw_a)
+    draw_a = _lowest_credible_a(evidence, draw_a, allowed_a, now_s)
     commitment = Commitment(
         committed_a=held_a,
         setpoint_a=allowed_a if evidence.sent_a is None else evidence.sent_a,
-        draw_a=_lowest_credible_a(evidence, draw_a, allowed_a, now_s),
+        draw_a=draw_a,
+        known_a=_known_a(evidence, draw_a, held_a, snapshot),
         controllable=not (evidence.in_flight or evidence.refused or disobedient),
         deaf=False,
         disobedient=disobedient,
@@ -188,6 +197,22 @@ def _lowest_credible_a(evidence: EvseEvidence, draw_a: Phases | None, allowed_a:
     if now_s - confirmed_at_s < FOLLOW_S:
         return draw_a
     return (min(draw_a[0], allowed_a), min(draw_a[1], allowed_a), min(draw_a[2], allowed_a))
+
+
+def _known_a(evidence: EvseEvidence, draw_a: Phases | None, committed_a: float, snapshot: Snapshot) -> Phases:
+    """Return the lowest credible draw: the last sample; of a silent station at most what it is reckoned with.
+
+    While a silent station's draw is reckoned with here, the base load may not fall (`baseload`), so that nothing it
+    leaves is counted as free. A station that is gone is given up after a lease: the base load then contains it.
+    """
+    if draw_a is not None:
+        return draw_a
+    sample, sampled_at_s, since_s = evidence.measured_a, evidence.measured_at_s, evidence.transaction_since_s
+    if sample is None or sampled_at_s is None or (since_s is not None and sampled_at_s < since_s):
+        return ZERO
+    if not evidence.online and snapshot.now_s - sampled_at_s > snapshot.site.policy.lease_s:
+        return ZERO
+    return (min(sample[0], committed_a), min(sample[1], committed_a), min(sample[2], committed_a))
 
 
 def _sampled_after_s(evidence: EvseEvidence) -> float:

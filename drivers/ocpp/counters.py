@@ -25,6 +25,7 @@ class Count(StrEnum):
     CALLS_INVALID = "calls_not_schema_valid"
     CLOSED_FLOOD = "closed_flood_of_malformed_frames"
     CLOSED_DEAF = "closed_after_unanswered_calls"
+    CLOSED_STALLED = "closed_peer_does_not_read"
     SAMPLES_OLD = "samples_too_old_for_control"
     EVSES_UNKNOWN = "messages_about_unknown_evses"
 

@@ -107,7 +107,7 @@ class Link:
         self._codes = codes
         self._clock = clock
         self._counters = counters
-        self._inbox: asyncio.Queue[tuple[Call, bytes] | None] = asyncio.Queue(_MAX_INBOX)
+        self._inbox: asyncio.Queue[tuple[Call, bytes]] = asyncio.Queue(_MAX_INBOX)
         self._remembered: OrderedDict[bytes, _Remembered] = OrderedDict()
         self._pending: _Pending | None = None
         self._turns = Turns(_MAX_WAITING)
@@ -131,12 +131,13 @@ class Link:
                 reader = tasks.create_task(self._receive())
                 worker = tasks.create_task(self._work())
                 closer = tasks.create_task(self._close_when_told(self._closing, reader, worker))
-                await asyncio.wait({reader})
+                # Either may be the first to find the socket closed; the other may wait for it then.
+                await asyncio.wait({reader, worker}, return_when=asyncio.FIRST_COMPLETED)
                 self._die()
                 if self._stopped is None:
                     await self._drain(worker)
-                    worker.cancel()
-                    closer.cancel()
+                    for task in (reader, worker, closer):
+                        task.cancel()
         finally:
             self._die()
 
@@ -163,10 +164,11 @@ class Link:
 
     async def _drain(self, worker: asyncio.Task[None]) -> None:
         """Let the worker finish what the peer said before it left: a status is not said twice."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_DRAIN_S):
-                await self._inbox.put(None)
-                await asyncio.wait({worker})
+        empty = asyncio.create_task(self._inbox.join())
+        try:
+            await asyncio.wait({worker, empty}, timeout=_DRAIN_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            empty.cancel()
 
     def _die(self) -> None:
         """Fail the call in flight and all that wait, at once."""
@@ -224,8 +226,9 @@ class Link:
     async def _work(self) -> None:
         """Answer calls in the order they came, apart from the receive loop: an answer to us never waits behind them."""
         with contextlib.suppress(ConnectionClosed):
-            while (item := await self._inbox.get()) is not None:
-                await self._answer(*item)
+            while True:
+                await self._answer(*await self._inbox.get())
+                self._inbox.task_done()
 
     async def _answer(self, call: Call, fingerprint: bytes) -> None:
         before = self._recall(fingerprint)

@@ -25,6 +25,7 @@ from drivers.ocpp.counters import Count, Counters, new_counters
 from drivers.ocpp.dialects import v16, v201
 from drivers.ocpp.dialects.dialect import Dialect
 from drivers.ocpp.link import POLICY_VIOLATION
+from drivers.ocpp.peers import HANDSHAKES, Door
 from drivers.ocpp.settings import StationMemory
 from drivers.ocpp.station import Site, Station, Timing
 
@@ -33,6 +34,7 @@ _NO_HEADER: Final = v16.DIALECT  # many old stations send none; they all speak 1
 _MAX_FRAME_BYTES: Final = 64 * 1024
 _PROTOCOL_ERROR: Final = 1002
 _TRY_LATER: Final = 1013
+_WARN_AGAIN_S: Final = 60.0
 _HEADER: Final = "Sec-WebSocket-Protocol"
 
 _log = logging.getLogger("laadplein.ocpp")
@@ -68,6 +70,12 @@ class OcppServer:
             counters=self.counters,
             timing=timing or Timing(),
         )
+        self._door = Door(
+            config.max_connections + HANDSHAKES,
+            self.counters,
+            stall_s=self._site.timing.stall_s,
+            hang_up_s=self._site.timing.hang_up_s,
+        )
         self._sessions: dict[str, _Session] = {}
         self._memories: OrderedDict[str, StationMemory] = OrderedDict()
         self._open = 0
@@ -100,14 +108,22 @@ class OcppServer:
             ping_interval=timing.ping_interval_s,
             ping_timeout=timing.ping_timeout_s,
             close_timeout=timing.close_timeout_s,
+            create_connection=self._door.connections(),
         )
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._server is not None:
-            self._server.close()
+        if self._server is None:
+            return
+        self._server.close()
+        try:
+            async with asyncio.timeout(self._site.timing.hang_up_s):
+                await self._server.wait_closed()
+        except TimeoutError:
+            # Some peer reads nothing, or never ended its handshake: websockets would wait for it.
+            self._door.cut_all()
             await self._server.wait_closed()
 
     # ----------------------------------------------------------------------------------------------------- handshake
@@ -117,22 +133,34 @@ class OcppServer:
         if self._open >= self._config.max_connections:
             self._count(Count.REFUSED_FULL)
             return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "Too many connections.\n")
-        if self._entry(request) is None:
+        if not self._may_connect(_identity(request)):
             self._count(Count.REFUSED_UNKNOWN)
             return connection.respond(HTTPStatus.NOT_FOUND, "Unknown charging station.\n")
         return None
 
-    def _entry(self, request: Request) -> StationEntry | None:
-        identity = unquote(request.path.partition("?")[0].rpartition("/")[2])
+    def _may_connect(self, identity: str) -> bool:
+        """Look whether there is a place, and take none: this may be a browser, or one that never says a word."""
+        found = self._entry(identity) is not None
+        self._give_back(identity)
+        return found
+
+    def _entry(self, identity: str) -> StationEntry | None:
         return self._directory.entry(identity) if identity else None
+
+    def _give_back(self, identity: str) -> None:
+        """Free the place of a guest that is not there and never said anything valid."""
+        memory = self._memories.get(identity)
+        if identity in self._sessions or (memory is not None and memory.heard):
+            return
+        if self._directory.release(identity):
+            self._memories.pop(identity, None)
 
     # ------------------------------------------------------------------------------------------------------ sessions
 
     async def _serve(self, connection: ServerConnection) -> None:
         request = connection.request
-        entry = self._entry(request) if request is not None else None
         dialect = _dialect(connection)
-        if entry is None or dialect is None:
+        if request is None or dialect is None:
             self._count(Count.REFUSED_SUBPROTOCOL)
             await connection.close(_PROTOCOL_ERROR, "no common OCPP version")
             return
@@ -142,17 +170,22 @@ class OcppServer:
             return
         self._open += 1
         try:
-            await self._session(entry, dialect, connection)
+            await self._session(_identity(request), dialect, connection)
         finally:
             self._open -= 1
 
-    async def _session(self, entry: StationEntry, dialect: Dialect, connection: ServerConnection) -> None:
-        if not await self._claim(entry.id):
+    async def _session(self, identity: str, dialect: Dialect, connection: ServerConnection) -> None:
+        if not await self._claim(identity):
             self._count(Count.REFUSED_DUPLICATE)
-            _log.warning("station %r is connected already: a second connection in its name was refused", entry.id)
+            self._warn_of_duplicate(identity)
             await connection.close(POLICY_VIOLATION, "this identity is connected already")
             return
-        # From the claim to here nothing was awaited: nobody else can have taken the identity.
+        # From the claim to the session nothing is awaited: nobody else can take the identity, or a guest's place.
+        entry = self._entry(identity)
+        if entry is None:
+            self._count(Count.REFUSED_UNKNOWN)
+            await connection.close(_TRY_LATER, "no place is left")
+            return
         self._count(Count.CONNECTIONS)
         station = Station(entry, dialect, connection, site=self._site, memory=self._memory(entry.id))
         session = _Session(station, connection)
@@ -163,6 +196,7 @@ class OcppServer:
             station.retire()
             if self._sessions.get(entry.id) is session:
                 del self._sessions[entry.id]
+            self._give_back(entry.id)
 
     async def _claim(self, identity: str) -> bool:
         """Make sure that no live session has this identity: one that answers a ping keeps it, a silent one loses it."""
@@ -176,6 +210,12 @@ class OcppServer:
                 del self._sessions[identity]
         return True
 
+    def _warn_of_duplicate(self, identity: str) -> None:
+        memory, now_s = self._memory(identity), self._site.clock.now_s()
+        if memory.duplicate_told_at_s is None or now_s - memory.duplicate_told_at_s >= _WARN_AGAIN_S:
+            memory.duplicate_told_at_s = now_s
+            _log.warning("station %r is connected already: a second connection in its name was refused", identity)
+
     def _memory(self, identity: str) -> StationMemory:
         memory = self._memories.setdefault(identity, StationMemory())
         self._memories.move_to_end(identity)
@@ -185,6 +225,10 @@ class OcppServer:
 
     def _count(self, name: Count) -> None:
         self.counters[name] += 1
+
+
+def _identity(request: Request) -> str:
+    return unquote(request.path.partition("?")[0].rpartition("/")[2])
 
 
 def _choose(_connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:

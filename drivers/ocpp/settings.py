@@ -16,13 +16,16 @@ from drivers.ocpp.timestamps import StationClock
 class StationMemory:
     """What outlives a session of a station: who it is, what it was asked, how its clock goes.
 
-    `refused` names the settings that a station did not take, with its answer.
+    `refused` names the settings that a station did not take, with its answer. `heard` is whether it ever said anything
+    that OCPP allows. `duplicate_told_at_s` is when a second connection in its name was last written of.
     """
 
     info: StationInfo = field(default_factory=StationInfo)
     configured: bool = False
     clock: StationClock = field(default_factory=StationClock)
     refused: dict[str, str] = field(default_factory=dict)
+    heard: bool = False
+    duplicate_told_at_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,6 +65,8 @@ class Timing:
     ping_interval_s: float = 10.0
     ping_timeout_s: float = 5.0
     close_timeout_s: float = 1.0
+    stall_s: float = 5.0
+    hang_up_s: float = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +174,7 @@ class Station:
             self._count(Count.CALLS_INVALID)
             raise StationRefused(str(wrong)) from wrong
         answer = await self._link.call(command.action, command.payload, timeout_s=timeout_s, priority=priority)
+        self._memory.heard = True
         refusal = self._dialect.refusal(command, answer)
         if refusal is not None:
             self._count(Count.CALLS_REFUSED)
@@ -244,11 +247,13 @@ class Station:
             fixed = self._dialect.fixed_answers.get(call.action)
             if fixed is None:
                 raise CallFault(Fault.NOT_IMPLEMENTED, "unknown action")
+            self._memory.heard = True
             return Reply(dict(fixed))
         try:
             event = decode(call.payload)
         except ValidationError as wrong:
             raise _fault_of(wrong) from wrong
+        self._memory.heard = True
         return await self._on_event(event)
 
     async def _on_event(self, event: Event) -> Reply:

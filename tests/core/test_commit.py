@@ -350,3 +350,9 @@ def test_a_sample_older_than_two_intervals_and_10_s_is_no_sample() -> None:
     oldest_s = 2 * Policy().sample_interval_s + 10
     assert judged(told(10, 10, 9, measured_at_s=NOW_S - oldest_s))[0].draw_a == (9, 9, 9)
     assert judged(told(10, 10, 9, measured_at_s=NOW_S - oldest_s - 0.1))[0].draw_a is None
+
+
+def test_a_lease_that_nobody_renewed_may_end_in_its_fallback() -> None:
+    paused = told(0, 0, 0, lease_until_s=NOW_S + 11)
+    assert judged(paused, memory=EvseMemory(transaction="tx"))[0].committed_a == 0
+    assert judged(paused, memory=EvseMemory(transaction="tx"), now_s=NOW_S + 2)[0].committed_a == 6

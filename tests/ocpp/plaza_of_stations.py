@@ -1,6 +1,7 @@
 """What the OCPP tests share: a running server, what it told, and a station of a few lines that is not ours."""
 
 import asyncio
+import base64
 import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -15,7 +16,7 @@ from websockets.typing import Subprotocol
 from controller.config import OcppSection
 from controller.core.electrical import Phases
 from controller.core.model import Evse, EvseState, MeterReading
-from controller.ports import ChargingStation, StationEntry, StationInfo, TransactionLog
+from controller.ports import ChargingStation, StationDirectory, StationEntry, StationInfo, TransactionLog
 from controller.store import TransactionFile
 from drivers.ocpp.server import OcppServer
 from drivers.ocpp.station import Timing
@@ -58,6 +59,9 @@ class Directory:
     def entry(self, identity: str) -> StationEntry | None:
         evses = {"a": TWO_EVSES, "b": ONE_EVSE, "c d": {}}.get(identity)
         return None if evses is None else StationEntry(id=identity, evses=evses)
+
+    def release(self, identity: str) -> bool:  # noqa: ARG002 - there are no guests
+        return False
 
 
 @dataclass
@@ -127,11 +131,12 @@ async def central(
     *,
     timing: Timing | None = None,
     max_connections: int = 512,
+    directory: StationDirectory | None = None,
 ) -> AsyncIterator[Central]:
     """Run a server on a free port."""
     seen, clock, kept = Seen(), ManualClock(), log or TransactionFile(None)
     section = OcppSection(port=0, max_connections=max_connections)
-    async with OcppServer(section, Directory(), seen, clock, kept, timing=timing) as server:
+    async with OcppServer(section, directory or Directory(), seen, clock, kept, timing=timing) as server:
         yield Central(server, seen, clock, kept)
 
 
@@ -232,6 +237,24 @@ async def station(url: str, *subprotocols: str) -> AsyncIterator[RawStation]:
         finally:
             await socket.close()
             await reader
+
+
+async def handshake(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, headers: str = "") -> bytes:
+    """Open a websocket by hand, as one that will never answer a ping."""
+    key = base64.b64encode(bytes(16)).decode()
+    writer.write(
+        f"GET /a HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {key}\r\n"
+        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: ocpp1.6\r\n{headers}\r\n".encode()
+    )
+    async with asyncio.timeout(5):
+        return await reader.readuntil(b"\r\n\r\n")
+
+
+def masked(text: str) -> bytes:
+    """Return a text frame as a client writes it."""
+    data = text.encode()
+    size = bytes([0x80 | len(data)]) if len(data) < 126 else bytes([0x80 | 126, *len(data).to_bytes(2, "big")])
+    return bytes([0x81]) + size + bytes(4) + data
 
 
 async def closed(raw: RawStation) -> tuple[int | None, str | None]:

@@ -1,5 +1,4 @@
 import asyncio
-import base64
 import json
 from typing import Any
 
@@ -19,6 +18,8 @@ from tests.ocpp.plaza_of_stations import (
     Seen,
     central,
     closed,
+    handshake,
+    masked,
     station,
 )
 
@@ -98,17 +99,6 @@ async def test_compression_is_off() -> None:
         writer.close()
 
 
-async def handshake(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, headers: str = "") -> bytes:
-    """Open a websocket by hand, as one that will never answer a ping."""
-    key = base64.b64encode(bytes(16)).decode()
-    writer.write(
-        f"GET /a HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {key}\r\n"
-        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: ocpp1.6\r\n{headers}\r\n".encode()
-    )
-    async with asyncio.timeout(5):
-        return await reader.readuntil(b"\r\n\r\n")
-
-
 async def test_a_second_live_session_of_one_identity_is_refused() -> None:
     async with central(timing=QUICK) as plaza, station(plaza.url(), V16) as first:
         await first.boot()
@@ -143,11 +133,6 @@ async def test_a_silent_session_is_replaced_and_never_acts_again() -> None:
         await plaza.seen.until("offline", 2)
         assert plaza.seen.of("offline") == [(0,), (1,)]
         writer.close()
-
-
-def masked(text: str) -> bytes:
-    data = text.encode()
-    return bytes([0x81, 0x80 | len(data), 0, 0, 0, 0]) + data
 
 
 async def test_a_station_that_left_may_come_back_at_once() -> None:

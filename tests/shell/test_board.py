@@ -138,6 +138,7 @@ def test_after_a_reboot_a_station_may_hold_what_it_was_told_or_nothing(board: Bo
         told.lease_latest_s,
     )
     assert known.lease_until_s is None  # so that its setpoint is sent again
+    assert known.may_hold_a == 6.0  # a profile that was lost leaves it at its fallback
 
 
 def test_a_vacant_station_that_rebooted_is_not_vacant_for_sure(board: Board, alpha: RecordingStation) -> None:

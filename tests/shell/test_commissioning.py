@@ -160,6 +160,25 @@ def test_a_guest_gets_a_place_keeps_it_and_the_next_is_refused_when_all_are_take
     assert directory.entry("third") is None
 
 
+def test_a_place_that_a_guest_gave_back_is_the_next_guests(tmp_path: Path) -> None:
+    directory = Directory(commissioned(tmp_path, GUESTS))
+    assert directory.entry("stranger") is not None
+    assert directory.entry("passer-by") is not None
+    assert directory.release("stranger")
+    assert not directory.release("stranger")
+    third = directory.entry("third")
+    assert third is not None
+    assert (third.id, third.evses[1].id) == ("third", "guest-1")
+    assert directory.entry("stranger") is None
+
+
+def test_a_station_of_the_site_file_cannot_lose_its_place(tmp_path: Path) -> None:
+    directory = Directory(commissioned(tmp_path, GUESTS))
+    assert not directory.release("bravo")
+    assert not directory.release("nobody")
+    assert directory.entry("bravo") is not None
+
+
 def test_a_known_station_takes_no_guests_place(tmp_path: Path) -> None:
     directory = Directory(commissioned(tmp_path, GUESTS))
     bravo = directory.entry("bravo")
