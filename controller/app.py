@@ -15,7 +15,7 @@ from controller.board import Board
 from controller.commissioning import Commissioned, Directory
 from controller.core.model import EvseEvidence
 from controller.journal import Journal
-from controller.loop import ControlLoop
+from controller.loop import AlarmLog, ControlLoop
 from controller.ports import Clock, Publisher
 from controller.reconcile import Reconciler
 from controller.store import CheckpointFile, TransactionFile
@@ -26,7 +26,7 @@ from drivers.ocpp.server import OcppServer
 CHECKPOINT_S: Final = 1.0
 UNCHANGED_CHECKPOINT_S: Final = 15.0  # without a new setpoint, lease or transaction: flash wear
 
-_log = logging.getLogger("laadplein.app")
+_log = logging.getLogger(__name__)
 
 
 class Gateway:
@@ -43,7 +43,8 @@ class Gateway:
         self._take_up_transactions()
         self._journal = Journal(directory, commissioned.site, file.state.journal_mb) if directory else None
         self.server = OcppServer(file.ocpp, Directory(commissioned), self.board, clock, self._transactions)
-        self._memory, self._publishers = memory, list(publishers)
+        self._memory, self._publishers = memory, [AlarmLog(), *publishers]
+        self._unsaved = False
         self.loop: ControlLoop | None = None
         self.http_port: Callable[[], int | None] = lambda: None
 
@@ -95,7 +96,8 @@ class Gateway:
             supervisor.keep("mqtt", mqtt.run)
         if file.http is not None:
             web = await asyncio.to_thread(importlib.import_module, "controller.web")
-            metrics = (await asyncio.to_thread(importlib.import_module, "controller.metrics")).Metrics()
+            module = await asyncio.to_thread(importlib.import_module, "controller.metrics")
+            metrics = module.Metrics(lambda: self.server.counters)
             server = web.WebServer(file.http, self.clock, metrics=metrics, parts=parts)
             loop.publishers += [metrics, server]
             self.http_port = lambda: server.port
@@ -121,7 +123,13 @@ class Gateway:
         try:
             await self._checkpoint.save(self.loop.memory, self.board.remembered())
         except OSError as error:
-            _log.warning("checkpoint not saved: %s", error)
+            if not self._unsaved:
+                _log.warning("checkpoint not saved: %s; trying on in silence", error)
+            self._unsaved = True
+        else:
+            if self._unsaved:
+                _log.info("checkpoint saved again")
+            self._unsaved = False
 
     async def _leave(self) -> None:
         await self._save()

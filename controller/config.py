@@ -460,10 +460,10 @@ def _evse_problems(file: SiteFile) -> Iterator[Problem]:
             here: Location = ("station", i, "evse", j)
             if len(set(evse.phases)) != len(evse.phases):
                 yield Problem(location=(*here, "phases"), text="a phase is named twice", remedy="name each phase once")
-            for name, value_a in (("min_a", evse.min_a), ("max_a", evse.max_a)):
-                if round(value_a, 1) != value_a:
-                    text = f"{value_a:g} A cannot be told to a station"
-                    yield Problem(location=(*here, name), text=text, remedy="give it in steps of 0.1 A")
+            for key, told_a in (("min_a", evse.min_a), ("max_a", evse.max_a)):
+                if round(told_a, 1) != told_a:
+                    text = f"{told_a:g} A cannot be told to a station"
+                    yield Problem(location=(*here, key), text=text, remedy="give it in steps of 0.1 A")
             for name, value_a in (("max_a", evse.max_a), ("installer_max_a", evse.installer_max_a)):
                 if value_a is not None and value_a < evse.min_a:
                     text = f"{name} {value_a:g} is below min_a {evse.min_a:g}"

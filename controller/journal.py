@@ -1,12 +1,15 @@
 """The journal: every cycle's snapshot and decision, a JSON line each, so that any decision can be replayed.
 
-Bounded: two files of half the allowance each, the older one is overwritten. Written off the loop; a full disk or a slow
-card loses journal lines, never control cycles (invariant C7).
+Compressed, a gzip member per batch of cycles: cards wear. Bounded: two files of half the allowance each, the older one
+is overwritten. Written off the loop; a full disk or a slow card loses journal lines, never control cycles (C7).
 """
 
 import asyncio
+import gzip
 import logging
+import os
 import threading
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,20 +19,22 @@ from pydantic import TypeAdapter, ValidationError
 
 from controller.core.model import Decision, EvseEvidence, Memory, MeterReading, Site, Snapshot
 from controller.loop import decide_or_fail_safe
-from controller.store import drop_cut_off_line
 
 QUEUED: Final = 600
-BATCH_S: Final = 2.0
+BATCH_S: Final = 10.0
 KEYFRAME_CYCLES: Final = 60  # the memory is written this often; between, it follows from the decisions
+
+_GZIP: Final = b"\x1f\x8b"  # how a gzip member begins (RFC 1952)
+_CHUNK_BYTES: Final = 65_536
 
 _T = TypeVar("_T")
 
-_log = logging.getLogger("laadplein.journal")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """The first line of a file."""
+    """The first line of a file, and of what is written after a gap."""
 
     site: Site
 
@@ -58,17 +63,19 @@ class JournalError(Exception):
 
 
 class Journal:
-    """Writes cycles to `journal.jsonl` in a directory."""
+    """Writes cycles to `journal.jsonl.gz` in a directory."""
 
     def __init__(self, directory: Path, site: Site, allowance_mb: float) -> None:
         self.lost = 0
-        self._path = directory / "journal.jsonl"
+        self._path = directory / "journal.jsonl.gz"
+        self._older = directory / "journal.1.jsonl.gz"
         self._half_bytes = allowance_mb * 1e6 / 2.0
         self._site = site
         self._queue: asyncio.Queue[Line] = asyncio.Queue(QUEUED)
         self._cycles = 0
         self._complained = False
         self._headed = False
+        self._end: int | None = None  # bytes of whole members in the file; None before it was looked at
         self._after_gap = False
         self._writing = threading.Lock()  # a cancelled write goes on in its thread
 
@@ -127,16 +134,56 @@ class Journal:
             self._append(lines)
 
     def _append(self, lines: list[Line]) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        if self._path.exists() and self._path.stat().st_size > self._half_bytes:
-            self._path.replace(self._path.with_suffix(".1.jsonl"))
+        try:
+            end = self._prepare()
+            texts = [] if self._headed else [_HEADER.dump_json(Header(site=self._site))]
+            texts += [_LINE.dump_json(line) for line in lines]
+            member = gzip.compress(b"".join(text + b"\n" for text in texts), mtime=0)
+            with self._path.open("ab") as file:
+                file.write(member)
+        except OSError:
             self._headed = False
-        drop_cut_off_line(self._path)
-        with self._path.open("ab") as file:
-            if not self._headed:
-                file.write(_HEADER.dump_json(Header(site=self._site)) + b"\n")
-                self._headed = True
-            file.writelines(_LINE.dump_json(line) + b"\n" for line in lines)
+            raise
+        self._headed, self._end = True, end + len(member)
+
+    def _prepare(self) -> int:
+        """Make the file ready for another member, behind the last whole one, and return its size. Raises OSError."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        found = self._path.stat().st_size if self._path.exists() else 0
+        end = self._end
+        if end is None or found < end:  # the first write, or somebody took the file away
+            end = _whole_bytes(self._path) if found else 0
+            self._headed = False
+        if found > end:  # a power cut or a full disk left half a member
+            os.truncate(self._path, end)
+        if end > self._half_bytes:
+            self._path.replace(self._older)
+            end, self._headed = 0, False
+        self._end = end
+        return end
+
+
+def _members(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield the content of every whole gzip member with the place where it ends, up to what is none. Raises OSError."""
+    end = 0
+    with path.open("rb") as file:
+        while True:
+            file.seek(end)
+            member, parts = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS), []
+            while not member.eof:
+                chunk = file.read(_CHUNK_BYTES)
+                if not chunk:
+                    return
+                try:
+                    parts.append(member.decompress(chunk))
+                except zlib.error:
+                    return
+            end = file.tell() - len(member.unused_data)
+            yield end, b"".join(parts)
+
+
+def _whole_bytes(path: Path) -> int:
+    return max((end for end, _content in _members(path)), default=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,12 +228,26 @@ def _snapshot(line: Line, site: Site) -> Snapshot:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a journal, compressed or not. What a power cut left half written at the end is left out."""
     try:
         with path.open("rb") as file:
-            # The last line may be cut off by a power cut: it has no end.
+            if file.read(len(_GZIP)) == _GZIP:
+                yield from _compressed_lines(path)
+                return
+            file.seek(0)
             yield from (text.rstrip(b"\n") for text in file if text.endswith(b"\n"))
     except OSError as error:
-        raise JournalError(f"{path}: {error}; give the path of a journal.jsonl") from error
+        raise JournalError(f"{path}: {error}; give the path of a journal.jsonl.gz") from error
+
+
+def _compressed_lines(path: Path) -> Iterator[bytes]:
+    whole_bytes = 0
+    for end, content in _members(path):
+        whole_bytes = end
+        yield from content.split(b"\n")[:-1]
+    dropped = path.stat().st_size - whole_bytes
+    if dropped:
+        _log.warning("%s: the last %d bytes are no whole batch of cycles and are left out", path, dropped)
 
 
 def _parsed(adapter: TypeAdapter[_T], line: bytes, path: Path, number: int) -> _T:

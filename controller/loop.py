@@ -10,15 +10,16 @@ from typing import Final, TypeVar
 from controller.board import Board
 from controller.core.decide import decide
 from controller.core.failsafe import failsafe
-from controller.core.model import Decision, Memory, Snapshot
+from controller.core.model import Alarm, Decision, Memory, Snapshot
 from controller.ports import Clock, CycleReport, Publisher
 from controller.reconcile import Reconciler
 
 PERIOD_S: Final = 1.0
 SHORTEST_GAP_S: Final = 0.2  # between two cycles, however often the loop is kicked
 KEPT_DURATIONS: Final = 3600
+ALARM_GAP_S: Final = 60.0  # between two lines of the log about the same alarm
 
-_log = logging.getLogger("laadplein.loop")
+_log = logging.getLogger(__name__)
 
 Recorder = Callable[[Snapshot, Memory, Decision], None]
 _T = TypeVar("_T")
@@ -117,6 +118,40 @@ class ControlLoop:
         for circuit in decision.circuits.values():
             if circuit.overloaded:
                 self._excursion_s[circuit.id] += max(0.0, min(since_s, 2.0 * PERIOD_S))
+
+
+class AlarmLog:
+    """A `Publisher` that logs each alarm once when it rises and once when it clears.
+
+    One that flaps gets a line a minute at most, and its last state in the end. What is kept is bounded: alarms are
+    codes on subjects of the site file.
+    """
+
+    def __init__(self) -> None:
+        # The last line about each alarm: whether it said that the alarm stands, and when it was written.
+        self._told: dict[tuple[str, str], tuple[bool, float]] = {}
+
+    def publish(self, report: CycleReport) -> None:
+        """Take note of a cycle."""
+        now_s = report.snapshot.now_s
+        standing = {(alarm.code.value, alarm.subject): alarm for alarm in report.decision.alarms}
+        for key in [*standing, *(known for known in self._told if known not in standing)]:
+            said, at_s = self._told.get(key, (False, now_s - ALARM_GAP_S))
+            if now_s - at_s < ALARM_GAP_S:
+                continue
+            alarm = standing.get(key)
+            if said != (alarm is not None):
+                _tell_alarm(key, alarm)
+                self._told[key] = (alarm is not None, now_s)
+            elif not said:
+                self._told.pop(key, None)
+
+
+def _tell_alarm(key: tuple[str, str], alarm: Alarm | None) -> None:
+    if alarm is None:
+        _log.info("alarm %s on %s: cleared", *key)
+    else:
+        _log.warning("alarm %s on %s: %s", *key, alarm.text)
 
 
 def decide_or_fail_safe(snapshot: Snapshot, memory: Memory) -> tuple[Decision, Memory, Exception | None]:

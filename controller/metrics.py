@@ -45,11 +45,13 @@ Row = tuple[Sequence[str], float]
 class Metrics:
     """A `Publisher` that renders the latest cycle, and what happened in all cycles, as Prometheus text.
 
+    `ocpp_events` returns what the side of the stations counted, by the names of a fixed set.
     A scrape costs at most one rendering a cycle, and a cycle without a scrape costs next to nothing. `render` may be
     called from another thread than `publish`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ocpp_events: Callable[[], Mapping[str, int]] | None = None) -> None:
+        self._ocpp_events = ocpp_events
         self._report: CycleReport | None = None
         self._durations = _Durations()
         self._violations = _Violations()
@@ -83,6 +85,9 @@ class Metrics:
         yield from _circuits(report, self._violations.total_s())
         yield from _contracts(report)
         yield from _evses(report)
+        if self._ocpp_events is not None:
+            events = [((name,), count) for name, count in dict(self._ocpp_events()).items()]
+            yield _counter("ocpp_events", "Connections, messages and refusals of stations.", ("event",), events)
 
 
 class _Families(Collector):

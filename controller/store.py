@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import threading
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from controller.core.model import MEMORY_VERSION, EvseEvidence, Memory
 from controller.ports import Clock, TransactionRecord
 
+REPEATED_S: Final = 600.0  # a start that is told again is told so soon after
 MOST_OPEN: Final = 10_000
 LARGEST_ID: Final = 2**31 - 1  # a signed 32-bit number is all that some stations can hold
 LARGEST_LOG_BYTES: Final = 8_000_000
@@ -133,6 +135,7 @@ class TransactionFile:
         self._lock = asyncio.Lock()
         self._open: dict[tuple[str, str], _Line] = {}
         self._starts: dict[tuple[str, ...], str] = {}  # the id of every open start, by what makes it the same
+        self._ended: OrderedDict[tuple[str, ...], _Line] = OrderedDict()  # starts whose end came a moment ago
         self._last_id = 0
         if self._path is not None:
             self._read(self._path)
@@ -141,7 +144,7 @@ class TransactionFile:
         """Keep a start and return its transaction id: a new one if it has none, the first one if it is a repeat."""
         async with self._lock:
             line = _Line(**asdict(record), given=not record.transaction)
-            known = self._starts.get(_identity(line))
+            known = self._starts.get(_identity(line)) or self._just_ended(line)
             if known is not None:
                 return known
             if line.given:
@@ -161,6 +164,13 @@ class TransactionFile:
         """Return the starts that have no end."""
         return tuple(self._open.values())
 
+    def _just_ended(self, line: _Line) -> str | None:
+        """Return the id of a start repeated soon after its end. Later it is another one: a clock may stand still."""
+        ended = self._ended.get(_identity(line))
+        if ended is None or line.received_unix_s - ended.received_unix_s > REPEATED_S:
+            return None
+        return ended.transaction
+
     def _new_id(self, unix_s: float) -> int:
         # A clock beyond 2038 has no second that fits: then the ids only count on.
         number = max(self._last_id + 1, int(unix_s) if unix_s <= LARGEST_ID else 0)
@@ -172,22 +182,26 @@ class TransactionFile:
     def _note(self, line: _Line) -> None:
         """Take up a line. Raises ValueError, and has taken up nothing, where it says of a text that it is our id."""
         if line.event == "ended":
-            self._close((line.station, line.transaction))
+            self._close((line.station, line.transaction), line.received_unix_s)
         elif line.event == "started":
             if line.given:
                 self._last_id = max(self._last_id, int(line.transaction))
             for key in [key for key, other in self._open.items() if _gives_way(other, line)]:
-                self._close(key)
+                self._close(key, line.received_unix_s)
             self._open[line.station, line.transaction] = line
             self._starts[_identity(line)] = line.transaction
             while len(self._open) > MOST_OPEN:
-                self._close(next(iter(self._open)))
+                self._close(next(iter(self._open)), line.received_unix_s)
 
-    def _close(self, key: tuple[str, str]) -> None:
-        """Forget a start. What looks like it from now on is another one: a station's clock may stand still."""
+    def _close(self, key: tuple[str, str], ended_unix_s: float) -> None:
+        """Note that a start is over."""
         line = self._open.pop(key, None)
-        if line is not None:
-            self._starts.pop(_identity(line), None)
+        if line is None:
+            return
+        self._starts.pop(_identity(line), None)
+        self._ended[_identity(line)] = replace(line, received_unix_s=ended_unix_s)
+        while len(self._ended) > MOST_OPEN:
+            self._ended.popitem(last=False)
 
     async def _append(self, line: _Line) -> None:
         if self._path is not None:

@@ -12,7 +12,7 @@ from typing import Final
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 30.0
 
-_log = logging.getLogger("laadplein.supervisor")
+_log = logging.getLogger(__name__)
 
 
 class Supervisor:

@@ -142,7 +142,7 @@ class WebServer:
             ws="none",
             lifespan="off",
             log_config=None,
-            log_level=logging.ERROR,
+            log_level=logging.CRITICAL,  # what must be known is logged here, in our words
             access_log=False,
             server_header=False,
             headers=_SECURITY_HEADERS,
@@ -332,5 +332,6 @@ async def _on_http_error(_request: Request, error: Exception) -> Response:
     return _error(error.status_code, error.detail, "mend the request", error.headers)
 
 
-async def _on_crash(_request: Request, _problem: Exception) -> Response:
+async def _on_crash(_request: Request, problem: Exception) -> Response:
+    _log.error("a request failed", exc_info=problem)
     return _error(500, "the request failed", "see the log of the gateway")

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
-from controller.cli.shared import print_json, say, site_at
+from controller.cli.answer import print_json, say
+from controller.cli.shared import site_at
 from controller.commissioning import Commissioned
 from controller.config import Location, key_of
 from controller.core.electrical import Phases
@@ -78,8 +79,8 @@ def _show(ready: Commissioned, path: Path) -> None:
     say(f"{path}: {ready.file.site.name}, valid")
     for root in ready.site.circuits:
         if root.parent is None:
-            console.print(_branch(ready, root, None))
-    console.print(_worst_case_table(ready.worst))
+            _say_all(console, _branch(ready, root, None))
+    _say_all(console, _worst_case_table(ready.worst))
     if ready.file.exception is not None:
         signed = ready.file.exception
         say(f"signed exception to the worst case: {signed.signed_by}: {signed.reason}")
@@ -91,6 +92,12 @@ def _show(ready: Commissioned, path: Path) -> None:
     say("implied defaults:")
     for location, value in implied(ready.file):
         say(f"  {key_of(location)} = {value}")
+
+
+def _say_all(console: Console, shown: Tree | Table) -> None:
+    with console.capture() as capture:
+        console.print(shown)
+    say(capture.get().rstrip("\n"))
 
 
 def _branch(ready: Commissioned, circuit: Circuit, above: Tree | None) -> Tree:

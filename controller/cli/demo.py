@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from controller import state
-from controller.cli.shared import print_json, say, stop_on_signals, tell, until
+from controller.cli.answer import print_json, say, tell
+from controller.cli.shared import stop_on_signals, until
 from controller.cli.usage import UsageError
 from simulators.demo import Demo
 
@@ -25,7 +26,8 @@ PROGRESS_S = 10.0
 def run(options: argparse.Namespace) -> int:
     """Run the demo for its time; exit 1 when the physics saw an invariant broken."""
     live = sys.stdout.isatty() and not options.json
-    logging.getLogger("laadplein").setLevel(logging.ERROR if live else logging.WARNING)
+    # The demo cuts links and makes surprises: what a gateway warns of is what is shown here.
+    logging.getLogger().setLevel(logging.ERROR)
     try:
         _probe(options.port)
         summary = asyncio.run(_play(options, live=live))
@@ -73,6 +75,9 @@ async def _watch(demo: Demo, stop: asyncio.Event, seconds: float | None) -> None
 
 
 async def _tell_progress(demo: Demo, seconds: float | None) -> None:
+    while not (port := demo.gateway.http_port() if demo.gateway else None):  # noqa: ASYNC110 - there is no event for it
+        await asyncio.sleep(REFRESH_S)
+    tell(f"state at http://127.0.0.1:{port}/api/v1/state")
     while True:
         await asyncio.sleep(PROGRESS_S)
         passed_s, of = demo.clock.now_s() - demo.started_at_s, f" of {seconds:g}" if seconds else ""

@@ -1,43 +1,74 @@
 """`laadplein`: parse the command line and hand over to the subcommand.
 
-Exit codes: 0 fine, 1 the question's answer is no, 2 usage or configuration.
+Exit codes: 0 fine, 1 the question's answer is no or could not be written, 2 usage or configuration, 130 interrupted
+before there was an answer. A service that is told to end, and a simulator, end with 0.
 """
 
 import argparse
 import logging
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from importlib.metadata import version
 from math import isfinite
+from typing import Any
 
+from controller.cli import OWN_PROCESS, answer
 from controller.cli.usage import USAGE_EXIT, UsageError
+
+ANSWER_LOST_EXIT = 1
+INTERRUPTED_EXIT = 130  # 128 + SIGINT, as shells say it
+
+# What they tell of peers that come and go, our own modules tell once, in our words.
+LIBRARY_LEVELS = {"websockets": logging.ERROR, "uvicorn.error": logging.CRITICAL, "pymodbus": logging.CRITICAL}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
-    options = _parser().parse_args(arguments)
+    answer.stand_in_for_closed()
+    try:
+        _interruptible(signal.SIG_DFL, signal.default_int_handler)
+        try:
+            return _perform(_parser().parse_args(arguments))
+        finally:
+            answer.finish()
+    except answer.AnswerLostError as lost:
+        if str(lost):
+            answer.tell(f"laadplein: {lost}")
+        return ANSWER_LOST_EXIT
+    except KeyboardInterrupt:
+        return INTERRUPTED_EXIT
+    finally:
+        _interruptible(signal.default_int_handler, signal.SIG_DFL)
+
+
+def _interruptible(old: object, new: Any) -> None:  # noqa: ANN401 - as the signal module has handlers
+    """Change what Ctrl-C does where we are a process of our own; who ignores it goes on ignoring it."""
+    if OWN_PROCESS and signal.getsignal(signal.SIGINT) is old:
+        signal.signal(signal.SIGINT, new)
+
+
+def _perform(options: argparse.Namespace) -> int:
     logging.basicConfig(
         level=logging.WARNING if options.quiet else logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
-    logging.getLogger("websockets").setLevel(logging.ERROR)
+    for library, level in LIBRARY_LEVELS.items():
+        logging.getLogger(library).setLevel(level)
     run: Callable[[argparse.Namespace], int] = import_module(f"controller.cli.{options.command}").run
     try:
         return run(options)
     except UsageError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - a command line speaks
+        answer.tell(str(error))
         return USAGE_EXIT
-    except KeyboardInterrupt:
-        return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="laadplein", description="Smart-charging controller: many charging stations behind one grid connection."
     )
-    parser.add_argument("--version", action="version", version=f"laadplein {version('laadplein')}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     parser.add_argument("-q", "--quiet", action="store_true", help="only warnings and errors on stderr")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(commands.add_parser("run", help="run the service for a site"))
@@ -47,6 +78,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_meter(commands.add_parser("meter", help="a simulated Modbus meter"))
     _add_replay(commands.add_parser("replay", help="decide every recorded cycle again"))
     return parser
+
+
+class _Version(argparse.Action):
+    """Look the version up only when it is asked for: that costs more than all else before a command begins."""
+
+    def __call__(self, *_arguments: object) -> None:
+        answer.say(f"laadplein {import_module('importlib.metadata').version('laadplein')}")
+        sys.exit(0)
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,8 @@ import argparse
 import asyncio
 from contextlib import AsyncExitStack
 
-from controller.cli.shared import alongside, stop_on_signals, tell
+from controller.cli.answer import tell
+from controller.cli.shared import alongside, stop_on_signals
 from controller.cli.usage import UsageError
 from controller.clock import SystemClock
 from controller.core.electrical import Phases

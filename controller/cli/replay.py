@@ -3,13 +3,13 @@
 import argparse
 from pathlib import Path
 
-from controller.cli.shared import print_json, say
+from controller.cli.answer import print_json, say
 from controller.cli.usage import UsageError
 from controller.journal import JournalError, replay
 
 
 def run(options: argparse.Namespace) -> int:
-    """Replay until the end or the first difference."""
+    """Replay until the end or the first difference. A journal without a cycle to decide proves nothing: exit 1."""
     cycles, different = 0, None
     try:
         for outcome in replay(Path(options.journal)):
@@ -24,6 +24,8 @@ def run(options: argparse.Namespace) -> int:
     elif different is not None:
         say(f"{options.journal}:{different.line}: decided otherwise")
         say(f"recorded {different.recorded}\nnow      {different.decided}")
-    else:
+    elif cycles:
         say(f"{cycles} cycles decided again, no difference")
-    return 1 if different else 0
+    else:
+        say(f"{options.journal}: no cycle could be decided again: it holds none that follows a header and a memory")
+    return 1 if different or not cycles else 0

@@ -1,12 +1,9 @@
-"""What several subcommands need: reading a site, running until told to stop, one JSON object."""
+"""What several subcommands need: reading a site, running until told to stop."""
 
 import asyncio
-import json
 import signal
-import sys
 from collections.abc import Awaitable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from controller.cli.usage import UsageError
 from controller.commissioning import Commissioned, commission
@@ -19,33 +16,39 @@ CANCEL_AGAIN_S = 1.0
 def site_at(path: str) -> Commissioned:
     """Read a site file. Raises UsageError with every problem."""
     try:
-        return commission(Path(path), _driver_problems)
+        return commission(Path(path), _problems)
     except SiteFileError as error:
         raise UsageError(str(error)) from error
 
 
-def _driver_problems(file: SiteFile) -> Iterator[Problem]:
-    """Find what the drivers do not know: the shell cannot ask them, it must not import them."""
+def _problems(file: SiteFile) -> Iterator[Problem]:
+    """Find what the file alone cannot show: what this machine and the drivers do not have."""
+    yield from _state_problems(file)
+    yield from _meter_problems(file)
+
+
+def _state_problems(file: SiteFile) -> Iterator[Problem]:
+    directory = file.state.directory
+    if directory is None:
+        return
+    for place in (directory, *directory.parents):
+        try:
+            place.stat()
+        except OSError:  # it is made at the first write, or what is wrong with it passes
+            continue
+        if not place.is_dir():
+            text = f"{place} exists and is not a directory"
+            remedy = "name a directory, or move away what is there"
+            yield Problem(location=("state", "directory"), text=text, remedy=remedy)
+        return
+
+
+def _meter_problems(file: SiteFile) -> Iterator[Problem]:
     maps = regmap.available()
     for index, meter in enumerate(file.meter):
         if meter.map not in maps:
             text = f"there is no register map {meter.map!r}"
             yield Problem(location=("meter", index, "map"), text=text, remedy=did_you_mean(meter.map, maps))
-
-
-def print_json(value: dict[str, Any]) -> None:
-    """Print the one JSON object of a command."""
-    print(json.dumps(value))  # noqa: T201 - a command line speaks
-
-
-def say(text: str) -> None:
-    """Print a line of a command's answer."""
-    print(text)  # noqa: T201 - a command line speaks
-
-
-def tell(text: str) -> None:
-    """Print a line beside a command's answer, on stderr."""
-    print(text, file=sys.stderr)  # noqa: T201 - a command line speaks
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:

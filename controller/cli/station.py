@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from controller.cli.shared import alongside, end, print_json, stop_on_signals, tell
+from controller.cli.answer import print_json, tell
+from controller.cli.shared import alongside, end, stop_on_signals
 from controller.cli.usage import UsageError
 from controller.clock import SystemClock
 from simulators.feed import FeedSender

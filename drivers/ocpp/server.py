@@ -37,7 +37,7 @@ _TRY_LATER: Final = 1013
 _WARN_AGAIN_S: Final = 60.0
 _HEADER: Final = "Sec-WebSocket-Protocol"
 
-_log = logging.getLogger("laadplein.ocpp")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

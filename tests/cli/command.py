@@ -50,10 +50,14 @@ class Running:
                     return found
         raise AssertionError(f"it ended without saying {pattern!r}:\n{''.join(self._lines)}")
 
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal. Raises ProcessLookupError when it has ended."""
+        self._process.send_signal(number)
+
     async def ended(self, number: signal.Signals | None = None) -> Ended:
         """Wait for its end, after a signal if there is one to be sent."""
         if number is not None:
-            self._process.send_signal(number)
+            self.send(number)
         async with asyncio.timeout(PATIENCE_S):
             stdout, stderr = await self._process.communicate()
         assert self._process.returncode is not None

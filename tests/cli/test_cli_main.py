@@ -52,7 +52,7 @@ def test_the_version_is_the_packages() -> None:
         (("station", "--url", "ws://127.0.0.1:1/x", "--ocpp", "1.5"), "invalid choice: '1.5'"),
         (("station", "--url", "ws://127.0.0.1:1/x", "--feed", "nowhere"), "nowhere is not an address; write HOST:PORT"),
         (("station", "--url", "ws://127.0.0.1:1/x", "--feed", "x:70000"), "70000 is not a port (0 to 65535)"),
-        (("replay", "nosuch.jsonl"), "give the path of a journal.jsonl"),
+        (("replay", "nosuch.jsonl"), "give the path of a journal.jsonl.gz"),
     ],
 )
 def test_what_cannot_be_understood_is_said_on_stderr_with_exit_2(

@@ -54,19 +54,35 @@ async def test_it_starts_again_from_what_it_left_and_all_it_decided_replays(tmp_
         async with started("run", site) as service:
             await service.says(LISTENS)
             assert (await service.ended(signal.SIGTERM)).code == 0
-    replayed = laadplein("replay", str(state / "journal.jsonl"), "--json")
+    replayed = laadplein("replay", str(state / "journal.jsonl.gz"), "--json")
     assert replayed.code == 0
     assert json.loads(replayed.stdout)["cycles"] >= 2
 
 
 async def test_a_folder_that_cannot_be_written_does_not_stop_control(tmp_path: Path) -> None:
-    (tmp_path / "state").write_text("in the way", encoding="utf-8")
+    (tmp_path / "state" / "checkpoint.new").mkdir(parents=True)
+    (tmp_path / "state" / "journal.jsonl.gz").mkdir()
     async with started("run", site_in(tmp_path, state=str(tmp_path / "state"))) as service:
         await service.says(LISTENS)
         await service.says("checkpoint not saved: ")
         ended = await service.ended(signal.SIGTERM)
     assert ended.code == 0
     assert "Traceback" not in ended.stderr
+    assert "checkpoint not saved: " not in ended.stderr.split("checkpoint not saved: ", 1)[1]
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+@pytest.mark.parametrize("below", ["", "/state"])
+def test_a_state_directory_that_is_none_is_refused_with_its_place(tmp_path: Path, command: str, below: str) -> None:
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    site = site_in(tmp_path, state=f"{tmp_path}/file{below}")
+    number = 1 + Path(site).read_text(encoding="utf-8").splitlines().index(f'directory = "{tmp_path}/file{below}"')
+    ended = laadplein(command, site)
+    assert (ended.code, ended.stdout) == (2, "")
+    assert ended.stderr == (
+        f"{site}:{number}: state.directory: {tmp_path}/file exists and is not a directory; "
+        "name a directory, or move away what is there\n"
+    )
 
 
 async def test_an_http_port_that_is_taken_does_not_stop_control(tmp_path: Path) -> None:

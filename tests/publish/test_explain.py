@@ -2,8 +2,8 @@ import re
 
 import pytest
 
-from controller.core.model import Reason, ReasonCode
 from controller.core.explain import SENTENCES, explain
+from controller.core.model import Reason, ReasonCode
 
 LANGUAGES = sorted(SENTENCES)
 

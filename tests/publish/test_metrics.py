@@ -138,3 +138,14 @@ def test_two_gateways_in_one_process_do_not_mix() -> None:
     other.publish(replace(REPORT, setpoints_sent=7))
     assert series_of(one)[on("setpoints_sent_total")] == 40
     assert series_of(other)[on("setpoints_sent_total")] == 7
+
+
+def test_what_the_side_of_the_stations_counts_is_shown_by_its_name() -> None:
+    counters = {"connections": 3, "frames_malformed": 0}
+    metrics = Metrics(lambda: counters)
+    metrics.publish(REPORT)
+    assert series_of(metrics)[on("ocpp_events_total", event="connections")] == 3.0
+    assert series_of(metrics)[on("ocpp_events_total", event="frames_malformed")] == 0.0
+    counters["frames_malformed"] += 2
+    metrics.publish(replace(REPORT, number=REPORT.number + 1))
+    assert series_of(metrics)[on("ocpp_events_total", event="frames_malformed")] == 2.0

@@ -1,6 +1,7 @@
 """A control loop that writes a journal, for tests that replay it."""
 
 import asyncio
+import gzip
 from pathlib import Path
 
 from controller.board import Board
@@ -54,4 +55,11 @@ class Control:
 
 
 def journal_in(folder: Path) -> Path:
-    return folder / "journal.jsonl"
+    return folder / "journal.jsonl.gz"
+
+
+def plain(path: Path) -> Path:
+    """Unpack a journal beside it, as somebody does who wants to look at it or to change it."""
+    unpacked = path.with_name("unpacked.jsonl")
+    unpacked.write_bytes(gzip.decompress(path.read_bytes()))
+    return unpacked
