@@ -195,7 +195,7 @@ async def test_a_restart_within_the_lease_tears_nothing_down(plaza: Plaza) -> No
     await plaza.start("run", str(plaza.site))
     async with asyncio.timeout(60):
         after_a = await plaza.until_charging()
-    assert after_a == before_a
+    assert all(after_a[name] >= before_a[name] for name in STATIONS), (before_a, after_a)
     lowest_a = {name: min(_offers(stations, name, seen), default=before_a[name]) for name in STATIONS}
     assert all(lowest_a[name] >= before_a[name] - 0.5 for name in STATIONS), stations.lines[seen:]
     async with asyncio.timeout(10):
