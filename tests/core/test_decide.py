@@ -535,3 +535,14 @@ def test_a_memory_of_another_version_is_ignored() -> None:
 def test_an_unknown_circuit_is_no_site() -> None:
     with pytest.raises(KeyError):
         decide(snapshot(site([evse("e1", circuit="nowhere")])), Memory())
+
+
+@pytest.mark.parametrize(("waited_s", "value_a"), [(3.0, 14), (4.0, 0)])
+def test_nobody_is_paused_in_place_of_a_decrease_that_left_a_moment_ago(waited_s: float, value_a: float) -> None:
+    plan = site([evse("e1"), evse("e2")], circuit(limit_a=40.0), policy=NO_MARGIN)
+    sent_at_s = START_S - waited_s
+    evidence = {
+        "e1": charging(20.0, sent_a=6.0, may_hold_a=6.0, sent_at_s=sent_at_s, in_flight=True),
+        "e2": charging(20.0),
+    }
+    assert values_a(decided(plan, evidence, 20.0)[0])["e2"] == value_a
