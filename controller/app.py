@@ -60,7 +60,7 @@ class Gateway:
             self.ready.set()
             await self.stop.wait()
             _log.info("stopping: every station keeps its lease")
-            supervisor.stop()
+            await supervisor.end()
         await self._leave()
 
     def _control(self, supervisor: Supervisor) -> ControlLoop:

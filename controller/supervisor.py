@@ -11,6 +11,7 @@ from typing import Final
 
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 30.0
+CANCEL_AGAIN_S: Final = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -22,6 +23,7 @@ class Supervisor:
         self.failures = 0
         self._group = group
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
 
     def start(self, name: str, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         """Run something once; a failure is logged and counted."""
@@ -35,9 +37,17 @@ class Supervisor:
         return self._watched(self._group.create_task(self._again(name, work), name=name))
 
     def stop(self) -> None:
-        """Cancel everything that runs."""
+        """Cancel everything that runs; nothing is started again."""
+        self._stopping = True
         for task in self._tasks:
             task.cancel()
+
+    async def end(self) -> None:
+        """Cancel everything, again and again: work that fails at that moment swallows a cancellation."""
+        self.stop()
+        while self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=CANCEL_AGAIN_S)
+            self.stop()
 
     def _watched(self, task: asyncio.Task[None]) -> asyncio.Task[None]:
         self._tasks.add(task)
@@ -53,7 +63,7 @@ class Supervisor:
 
     async def _again(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         loop, pause_s = asyncio.get_running_loop(), FIRST_PAUSE_S
-        while True:
+        while not self._stopping:
             started_at_s = loop.time()
             await self._once(name, work())
             if loop.time() - started_at_s > LONGEST_PAUSE_S:

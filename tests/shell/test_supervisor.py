@@ -113,3 +113,23 @@ async def test_finished_work_is_forgotten() -> None:
         for _ in range(100):
             await supervisor.start("short", work())
         assert supervisor._tasks == set()
+
+
+async def test_work_that_swallows_its_cancellation_does_not_hold_up_the_end() -> None:
+    swallowed = 0
+
+    async def stubborn() -> None:
+        nonlocal swallowed
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            swallowed += 1
+            raise RuntimeError("failed while it was stopped") from None
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        supervisor = Supervisor(group)
+        supervisor.keep("stubborn", stubborn)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await supervisor.end()
+    assert swallowed == 1
