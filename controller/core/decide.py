@@ -10,8 +10,8 @@ from math import isfinite
 
 from controller.core.allocate import Ask, Filled, admit, fill
 from controller.core.demand import Want, order, remember, resting_until_s, wants
-from controller.core.electrical import HIGHEST_V, WATTS, Load, amperes, load_of, on_phases, total
-from controller.core.facts import BELIEVED, CHANNELS, Facts, gather, margins, room
+from controller.core.electrical import WATTS, Load, amperes, load_of, on_phases, total
+from controller.core.facts import BELIEVED, CHANNELS, Facts, gather, margins, room, voltage_v
 from controller.core.guard import inspect, safe_value_a, unfit
 from controller.core.limits import Bound
 from controller.core.model import (
@@ -199,12 +199,8 @@ def _circuits(facts: Facts, values_a: dict[int, float]) -> dict[str, CircuitStat
 
 def _worst_load(facts: Facts, index: int, values_a: dict[int, float]) -> Load:
     worst_a = max(facts.commitments[index].committed_a, values_a.get(index, 0.0))
-    circuit = facts.tree.roots_of_evses[index]
-    reading = facts.snapshot.meters.get(facts.snapshot.site.circuits[circuit].id)
-    voltage_v = (HIGHEST_V, HIGHEST_V, HIGHEST_V)
-    if reading is not None and reading.voltage_v is not None:
-        voltage_v = reading.voltage_v
-    return load_of(on_phases(worst_a, facts.evses[index].phases), voltage_v)
+    root = facts.snapshot.site.circuits[facts.tree.roots_of_evses[index]]
+    return load_of(on_phases(worst_a, facts.evses[index].phases), voltage_v(facts.snapshot, root.id))
 
 
 def _alarms(facts: Facts) -> list[Alarm]:

@@ -135,7 +135,7 @@ def _sampled_at_s(snapshot: Snapshot, evse: Evse) -> float | None:
 
 def _uses(snapshot: Snapshot, tree: Tree) -> tuple[tuple[Use, ...], ...]:
     """Return what one ampere of each EVSE takes of every constraint on its path."""
-    voltages = [_voltage_v(snapshot, circuit.id) for circuit in snapshot.site.circuits]
+    voltages = [voltage_v(snapshot, circuit.id) for circuit in snapshot.site.circuits]
     limited_w = {contract.circuit for contract in snapshot.site.contracts} | {
         circuit.id for circuit in snapshot.site.circuits if any(limit.value_w is not None for limit in circuit.limits)
     }
@@ -149,7 +149,7 @@ def _uses(snapshot: Snapshot, tree: Tree) -> tuple[tuple[Use, ...], ...]:
     return tuple(result)
 
 
-def _voltage_v(snapshot: Snapshot, circuit: str) -> Phases:
+def voltage_v(snapshot: Snapshot, circuit: str) -> Phases:
     """Return the measured voltage, or the highest credible one: it makes the most watts of an ampere."""
     reading = snapshot.meters.get(circuit)
     if reading is None or reading.voltage_v is None:
